@@ -1,0 +1,1 @@
+"""What instructors and continuous integration run: build, release, grade, report, and the `course` command."""

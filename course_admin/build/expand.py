@@ -1,0 +1,170 @@
+"""From the cells of a text source to the instructor's notebook (not yet executed).
+
+An exercise's import becomes the function's own source with the body between nbgrader's solution markers; tags become
+nbgrader's metadata; ids come from names, and for untagged cells from their content, so that an unchanged source always
+gives the same notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import textwrap
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from course_admin.build.markers import BEGIN_SOLUTION, END_SOLUTION
+from course_admin.build.problems import BuildError
+from course_admin.build.source import Cell, check_name, parse
+from course_admin.paths import Lab
+
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
+SCHEMA_VERSION = 3  # of nbgrader's cell metadata
+
+
+def instructor_notebook(cells: list[Cell], lab: Lab) -> nbformat.NotebookNode:
+    """The notebook with solutions, hidden tests and nbgrader metadata. Raises BuildError, e.g. for a repeated id."""
+    built, problems, ids = [], [], {}
+    for cell in cells:
+        try:
+            notebook_cell = _expand(cell, lab)
+        except BuildError as error:
+            problems += error.problems
+            continue
+        if cell.tag and notebook_cell.id in ids:
+            first = ids[notebook_cell.id]
+            problems.append(
+                cell.problem(f"the id {notebook_cell.id!r} is used by cell {first.number} (line {first.line}) too")
+            )
+        while notebook_cell.id in ids:  # the same untagged text twice is allowed
+            notebook_cell.id += "x"
+        ids[notebook_cell.id] = cell
+        built.append(notebook_cell)
+    if problems:
+        raise BuildError(problems)
+    return new_notebook(cells=built, metadata={"kernelspec": KERNEL, "language_info": LANGUAGE})
+
+
+def _expand(cell: Cell, lab: Lab) -> nbformat.NotebookNode:
+    if cell.tag == "exercise":
+        return _exercise(cell, lab)
+    if cell.tag == "check":
+        return _tagged(cell, f"check_{check_name(cell)}", cell.text, grade=True, solution=False)
+    if cell.tag == "answer":
+        name = cell.options["name"]
+        stub = f"*{lab.title}, {name} ({cell.points:g} points): replace this line with your answer.*"
+        return _tagged(cell, f"answer_{name}", cell.text, grade=True, solution=True, stub=stub)
+    digest = hashlib.sha256(f"{cell.cell_type}\n{cell.text}".encode()).hexdigest()[:12]
+    new_cell = new_markdown_cell if cell.cell_type == "markdown" else new_code_cell
+    return new_cell(source=cell.text, id=f"{cell.cell_type}-{digest}")
+
+
+def _tagged(
+    cell: Cell, name: str, source: str, *, grade: bool, solution: bool, stub: str = ""
+) -> nbformat.NotebookNode:
+    """A cell with nbgrader's metadata; the stub is what course_admin.nbgrader_plugins.NamedStubs releases."""
+    metadata = {
+        "nbgrader": {
+            "cell_type": cell.cell_type,
+            "grade": grade,
+            "grade_id": name,
+            "locked": grade and not solution,
+            "schema_version": SCHEMA_VERSION,
+            "solution": solution,
+            "task": False,
+        }
+    }
+    if grade:
+        metadata["nbgrader"]["points"] = cell.points
+    if stub:
+        metadata["course"] = {"stub": stub}
+    new_cell = new_markdown_cell if cell.cell_type == "markdown" else new_code_cell
+    return new_cell(source=source, id=name[:64], metadata=metadata)
+
+
+def _exercise(cell: Cell, lab: Lab) -> nbformat.NotebookNode:
+    body = parse(cell).body
+    if len(body) == 1 and isinstance(body[0], ast.ImportFrom):
+        name, source = _imported_source(cell, body[0])
+        stub = f'raise NotImplementedError("{lab.title}, {name}: replace this line with your code")'
+        return _tagged(cell, name, with_solution_markers(source), grade=False, solution=True, stub=stub)
+    if body and all(_is_literal_assignment(node) for node in body):
+        names = [node.targets[0].id for node in body]
+        stub = "\n".join(
+            f"{name} = None  # your answer: {_kind(node.value)}" for name, node in zip(names, body, strict=True)
+        )
+        source = f"{BEGIN_SOLUTION}\n{cell.text}\n{END_SOLUTION}"
+        return _tagged(cell, names[0], source, grade=False, solution=True, stub=stub)
+    message = (
+        "an exercise is one import (from course_utils.module import name) or assignments of literals (name = True)"
+    )
+    raise BuildError([cell.problem(message)])
+
+
+def _imported_source(cell: Cell, node: ast.ImportFrom) -> tuple[str, str]:
+    """(name, source text) of the one object that the exercise imports."""
+    if len(node.names) != 1 or node.names[0].asname or not (node.module or "").startswith("course_utils"):
+        raise BuildError([cell.problem("an exercise imports exactly one name from course_utils, without 'as'")])
+    name = node.names[0].name
+    try:
+        return name, textwrap.dedent(inspect.getsource(getattr(importlib.import_module(node.module), name)))
+    except (ImportError, AttributeError, TypeError, OSError) as error:
+        raise BuildError([cell.problem(f"cannot take the source of {node.module}.{name}: {error}")]) from None
+
+
+def with_solution_markers(source: str) -> str:
+    """The source of a function, or of a class, with the body of every function between solution markers.
+
+    Signature, docstring and leading calls of argument checks (`check_...(...)`) stay outside, for students to keep.
+    """
+    tree = ast.parse(source).body[0]
+    functions = (
+        [tree] if isinstance(tree, ast.FunctionDef) else [n for n in tree.body if isinstance(n, ast.FunctionDef)]
+    )
+    lines = source.rstrip("\n").split("\n")
+    for function in reversed(functions):  # from the end, so that line numbers above stay true
+        given = [node for i, node in enumerate(function.body) if _is_given(function.body, i)]
+        rest = function.body[len(given) :]
+        start = given[-1].end_lineno if given else rest[0].lineno - 1
+        while not lines[start].strip():
+            start += 1
+        indent = " " * rest[0].col_offset
+        lines[start : rest[-1].end_lineno] = [
+            indent + BEGIN_SOLUTION,
+            *lines[start : rest[-1].end_lineno],
+            indent + END_SOLUTION,
+        ]
+    return "\n".join(lines)
+
+
+def _is_given(body: list[ast.stmt], index: int) -> bool:
+    """True for the docstring and for argument checks that only such statements precede; the last statement never is."""
+
+    def opening(i: int, node: ast.stmt) -> bool:
+        value = node.value if isinstance(node, ast.Expr) else None
+        if i == 0 and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return True
+        return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id.startswith("check_")
+
+    return index < len(body) - 1 and all(opening(i, node) for i, node in enumerate(body[: index + 1]))
+
+
+def _is_literal_assignment(node: ast.stmt) -> bool:
+    if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+        return False
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return False
+    return True
+
+
+def _kind(node: ast.expr) -> str:
+    """What a student is asked for, judged by the type of the right answer."""
+    value = ast.literal_eval(node)
+    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a string in quotes", list: "a list"}
+    return kinds.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,127 @@
+"""Building one lab: text source -> executed instructor's notebook -> students' notebook.
+
+A lab whose text and reference implementations have not changed is not executed again, so that a second build is quick
+and leaves every byte as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient.exceptions import CellExecutionError
+
+from course_admin.build.execute import execute, failed_cell, scores
+from course_admin.build.expand import instructor_notebook
+from course_admin.build.problems import BuildError
+from course_admin.build.source import Cell, read_source
+from course_admin.nbgrader_course import NbgraderCourse
+from course_admin.paths import Lab, Repository
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where a build writes: solutions/ and labs/ of the repository, or two folders elsewhere."""
+
+    source: Path
+    release: Path
+
+    @classmethod
+    def of(cls, repository: Repository) -> Targets:
+        return cls(repository.solutions, repository.labs)
+
+    def instructor(self, lab: Lab) -> Path:
+        return self.source / lab.name / f"{lab.name}.ipynb"
+
+    def student(self, lab: Lab) -> Path:
+        return self.release / lab.name / f"{lab.name}.ipynb"
+
+
+def read_lab(lab: Lab, repository: Repository) -> list[Cell]:
+    """The cells of the lab's text source; problems name the file relative to the repository."""
+    path = lab.source
+    shown = path.relative_to(repository.root) if path.is_relative_to(repository.root) else path
+    return read_source(path, str(shown))
+
+
+def expand_lab(lab: Lab, repository: Repository) -> nbformat.NotebookNode:
+    """The lab's instructor's notebook without outputs."""
+    return instructor_notebook(read_lab(lab, repository), lab)
+
+
+def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, *, force: bool = False) -> bool:
+    """Build both notebooks of a lab. Returns whether the notebook was executed (False: it was up to date).
+
+    Raises:
+        BuildError: if the source has mistakes, a cell raises, or a check does not give the full solution full points.
+    """
+    targets = targets or Targets.of(repository)
+    cells = read_lab(lab, repository)
+    notebook = instructor_notebook(cells, lab)
+    path = targets.instructor(lab)
+    stale = force or not is_current(path, notebook)
+    if stale:
+        _execute(notebook, cells, repository.root)
+        write_notebook(path, notebook)
+    release_lab(lab, repository, targets)
+    return stale
+
+
+def release_lab(lab: Lab, repository: Repository, targets: Targets) -> None:
+    """Write the students' notebook from the instructor's with nbgrader's generate_assignment (no gradebook)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        release = Path(scratch) / "release"
+        NbgraderCourse(repository, Path(scratch), targets.source).generate_assignment(
+            lab.name, database=False, release=release
+        )
+        released = Targets(targets.source, release).student(lab)
+        notebook = nbformat.read(released, as_version=4)
+    write_notebook(targets.student(lab), notebook)
+
+
+def without_outputs(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy without outputs, execution counts and widget state: what a rebuild must reproduce byte by byte."""
+    copy = nbformat.from_dict(notebook)
+    copy = nbformat.reads(nbformat.writes(copy), as_version=4)
+    copy.metadata.pop("widgets", None)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return copy
+
+
+def is_current(path: Path, notebook: nbformat.NotebookNode) -> bool:
+    """True when the notebook at path equals the given one apart from outputs."""
+    if not path.is_file():
+        return False
+    return nbformat.writes(without_outputs(nbformat.read(path, as_version=4))) == nbformat.writes(
+        without_outputs(notebook)
+    )
+
+
+def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
+    """Write a notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    nbformat.write(notebook, partial)
+    shutil.move(partial, path)
+
+
+def _execute(notebook: nbformat.NotebookNode, cells: list[Cell], folder: Path) -> None:
+    try:
+        execute(notebook, folder)
+    except CellExecutionError as error:
+        cell = cells[failed_cell(notebook, error)]
+        raise BuildError([cell.problem(f"the cell raised {error.ename}: {error.evalue}")]) from None
+    by_id = {
+        built.metadata.nbgrader.grade_id: cell for built, cell in zip(notebook.cells, cells, strict=True) if cell.tag
+    }
+    problems = []
+    for name, (points, maximum) in scores(notebook).items():
+        if points != maximum:
+            problems.append(by_id[name].problem(f"{name}: the reference gets {points:g} of {maximum:g} points"))
+    if problems:
+        raise BuildError(problems)

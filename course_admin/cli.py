@@ -1,0 +1,122 @@
+"""The `course` command. Heavy imports happen inside the commands, so that `course --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from course_admin.paths import CourseError, Lab, Repository
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build, check and grade the labs of this course.")
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Labs = Annotated[list[str] | None, typer.Argument(metavar="[LAB]...", help="Labs by name or number; default: all.")]
+OneLab = Annotated[str, typer.Argument(metavar="LAB", help="A lab by name or number, for example lab1.")]
+
+
+@app.command()
+def build(
+    labs: Labs = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if a notebook is stale or leaks.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Execute labs again that are up to date.")] = False,
+) -> None:
+    """Build the instructor's and the students' notebook of each lab from its text source."""
+    repository = Repository.find()
+    selected = repository.select(labs or [])
+    if check:
+        _check(selected, repository)
+    else:
+        _build(selected, repository, force)
+
+
+def _build(labs: list[Lab], repository: Repository, force: bool) -> None:
+    from course_admin.build.lab import build_lab
+
+    for lab in labs:
+        start = time.perf_counter()
+        executed = build_lab(lab, repository, force=force)
+        console.print(f"{lab.name}: {f'executed in {time.perf_counter() - start:.0f} s' if executed else 'up to date'}")
+
+
+def _check(labs: list[Lab], repository: Repository) -> None:
+    from course_admin.build.verify import check_lab
+
+    found = {lab.name: check_lab(lab, repository) for lab in labs}
+    for name, problems in found.items():
+        for problem in problems:
+            errors.print(str(problem), markup=False)
+        console.print(f"{name}: {f'{len(problems)} problem(s)' if problems else 'ok'}")
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def grade(
+    lab: OneLab,
+    folder: Annotated[Path | None, typer.Option(help="Course folder with submitted/; default: the repository.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Grade again what has been graded already.")] = False,
+) -> None:
+    """Grade every submission of a lab, write feedback/ and grades/LAB.csv. Exit code 1 unless all were graded."""
+    from course_admin.grade import grade_lab, write_csv
+    from course_admin.nbgrader_course import NbgraderCourse
+    from course_admin.report import results_table
+
+    repository = Repository.find()
+    chosen = repository.lab(lab)
+    course = NbgraderCourse(repository, folder)
+    with console.status("") as status:
+        results = grade_lab(
+            chosen,
+            course,
+            force=force,
+            progress=lambda name, done, n: status.update(f"grading {name} ({done + 1} of {n})"),
+        )
+    path = course.folder / "grades" / f"{chosen.name}.csv"
+    write_csv(results, path)
+    console.print(results_table(results, chosen.name))
+    for result in results:
+        if result.reason:
+            errors.print(f"{result.student}: {result.reason}", markup=False)
+    console.print(f"grades: {path}\nfeedback: {course.folder / 'feedback'}/<student>/{chosen.name}/{chosen.name}.html")
+    if any(result.reason for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    lab: OneLab = "lab1",
+    folder: Annotated[Path, typer.Option(help="Where to write; an earlier demo there is replaced.")] = Path("demo"),
+) -> None:
+    """Build, release, submit, grade and report one lab with three invented students."""
+    from course_admin.demo import run_demo
+    from course_admin.report import results_table
+
+    repository = Repository.find()
+    chosen = repository.lab(lab)
+    results = run_demo(chosen, repository, folder.resolve(), say=console.print)
+    console.print(results_table(results, f"{chosen.name}: three students"))
+    if any(result.reason for result in results):
+        raise CourseError("\n".join(f"{result.student}: {result.reason}" for result in results if result.reason))
+    console.print(
+        f"\nOpen next:\n"
+        f"  {folder}/feedback/ben/{chosen.name}/{chosen.name}.html   what ben gets back, in any browser\n"
+        f"  make lab                                    JupyterLab on the students' notebooks\n"
+        f"  solutions/{chosen.name}.py    the one file an author edits"
+    )
+
+
+def main() -> None:
+    """Entry point: a CourseError is shown as its message, without a traceback, with exit code 1."""
+    try:
+        app()
+    except CourseError as error:
+        errors.print(f"course: {error}", markup=False, style="red")
+        sys.exit(1)

@@ -1,0 +1,115 @@
+"""One nbgrader course, driven in process: its configuration, its gradebook and the calls that `course` needs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import SaveCells
+from sqlalchemy.exc import SAWarning
+from traitlets.config import Config, PyFileConfigLoader
+
+from course_admin.paths import CourseError, Repository
+
+
+class NbgraderCourse:
+    """The nbgrader course in a folder, with the repository's nbgrader_config.py.
+
+    Args:
+        repository: where nbgrader_config.py is.
+        folder: the course's own folder (submitted/, autograded/, feedback/, gradebook.db); default: the repository.
+        source: the instructor's notebooks; default: the repository's solutions/.
+    """
+
+    def __init__(self, repository: Repository, folder: Path | None = None, source: Path | None = None):
+        _put_tools_on_path()
+        self.folder = (folder or repository.root).resolve()
+        self.config = PyFileConfigLoader("nbgrader_config.py", path=str(repository.root)).load_config()
+        self.config.CourseDirectory.root = str(self.folder)
+        self.config.CourseDirectory.db_url = f"sqlite:///{self.folder / 'gradebook.db'}"
+        self.config.CourseDirectory.source_directory = str(source or repository.solutions)
+        self.config.CourseDirectory.release_directory = str(repository.labs)
+
+    @property
+    def db_url(self) -> str:
+        return str(self.config.CourseDirectory.db_url)
+
+    def submitted(self, assignment: str) -> list[str]:
+        """Students who handed in something for the assignment, by name."""
+        return sorted(path.parent.name for path in (self.folder / "submitted").glob(f"*/{assignment}") if path.is_dir())
+
+    def generate_assignment(self, assignment: str, *, database: bool, release: Path | None = None) -> None:
+        """nbgrader's generate_assignment. Raises CourseError with nbgrader's log when it refuses.
+
+        Args:
+            assignment: name of the assignment.
+            database: record it in the gradebook, or leave the gradebook alone.
+            release: where to write the students' notebook instead of the course's release folder.
+        """
+        config = Config(self.config)
+        config.GenerateAssignment.force = True
+        if release is not None:
+            config.CourseDirectory.release_directory = str(release)
+        if not database:
+            config.GenerateAssignment.no_database = True
+            steps = config.GenerateAssignment.preprocessors
+            config.GenerateAssignment.preprocessors = [step for step in steps if step is not SaveCells]
+        reason = self._convert(GenerateAssignment, config, assignment, "*")
+        if reason:
+            raise CourseError(f"nbgrader could not release {assignment}: {reason}")
+
+    def autograde(self, assignment: str, student: str, *, force: bool) -> str:
+        """nbgrader's autograde for one student. Returns the reason why it failed, or ''."""
+        config = Config(self.config)
+        config.Autograde.force = force
+        return self._convert(Autograde, config, assignment, student)
+
+    def feedback(self, assignment: str, student: str, *, force: bool) -> str:
+        """nbgrader's generate_feedback for one student. Returns the reason why it failed, or ''."""
+        config = Config(self.config)
+        config.GenerateFeedback.force = force
+        return self._convert(GenerateFeedback, config, assignment, student)
+
+    @staticmethod
+    def _convert(converter: type, config: Config, assignment: str, student: str) -> str:
+        """Run one of nbgrader's converters. Returns '' or the last errors that it logged."""
+        config.CourseDirectory.assignment_id = assignment
+        if student != "*":
+            config.CourseDirectory.student_id = student
+        with captured_log() as lines:
+            try:
+                converter(coursedir=CourseDirectory(config=config), config=config).start()
+            except (Exception, SystemExit) as error:
+                return "; ".join(lines[-3:]) or f"{type(error).__name__}: {error}"
+        return ""
+
+
+def _put_tools_on_path() -> None:
+    """Let nbgrader find `alembic`, which it starts as a command, when the environment is not activated."""
+    tools = str(Path(sys.executable).parent)
+    if tools not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """Collect the errors that nbgrader and traitlets log, and print nothing of their log."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("traitlets")
+    kept = logger.handlers[:], logger.propagate, logger.level
+    logger.handlers, logger.propagate = [handler], False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=SAWarning)  # nbgrader's own queries
+            yield lines
+    finally:
+        logger.handlers, logger.propagate, logger.level = kept

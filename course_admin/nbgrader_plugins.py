@@ -1,0 +1,41 @@
+"""Two small preprocessors that nbgrader_config.py adds to nbgrader's own.
+
+NamedStubs lets every released stub name its lab and task. HideHiddenTests keeps the source of hidden tests out of the
+feedback that students read (nbgrader's own feedback shows it).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from nbgrader import utils
+from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+
+from course_admin.build.markers import BEGIN_HIDDEN, END_HIDDEN
+
+HIDDEN_REGION = re.compile(rf"{BEGIN_HIDDEN}.*?({END_HIDDEN}|\Z)", re.DOTALL)
+
+
+class NamedStubs(ClearSolutions):
+    """ClearSolutions with the stub that `course build` wrote into the cell's metadata, where there is one."""
+
+    def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
+        stub = cell.metadata.pop("course", {}).get("stub")
+        if stub is None:
+            return super().preprocess_cell(cell, resources, cell_index)
+        kept = self.code_stub, self.text_stub
+        self.code_stub, self.text_stub = {**self.code_stub, "python": stub}, stub
+        try:
+            return super().preprocess_cell(cell, resources, cell_index)
+        finally:
+            self.code_stub, self.text_stub = kept
+
+
+class HideHiddenTests(NbGraderPreprocessor):
+    """Cut the hidden regions out of graded cells, keeping one line that says so. Never fails on a student's text."""
+
+    def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
+        if utils.is_grade(cell):
+            cell.source = HIDDEN_REGION.sub("# more checks ran here when this was graded", cell.source)
+        return cell, resources

@@ -1,0 +1,60 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from course_admin.grade import Item, Result
+
+FEW_STUDENTS = 6  # up to so many students get a column each
+
+
+def results_table(results: list[Result], title: str) -> Table:
+    """Points of every graded cell and in total: a column a student in a small class, else a row a student."""
+    few = len(results) <= FEW_STUDENTS
+    return _by_exercise(results, title) if few else _by_student(results, title)
+
+
+def _by_exercise(results: list[Result], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("graded cell")
+    table.add_column("max", justify="right")
+    for result in results:
+        table.add_column(result.student, justify="right")
+    maxima = _maxima(results)
+    for name, maximum in maxima.items():
+        table.add_row(name, f"{maximum:g}", *(_points(result, name) for result in results))
+    table.add_section()
+    table.add_row("total", f"{sum(maxima.values()):g}", *(_total(result) for result in results), style="bold")
+    return table
+
+
+def _by_student(results: list[Result], title: str) -> Table:
+    maxima = _maxima(results)
+    caption = ", ".join(f"{number}: {name} ({maximum:g})" for number, (name, maximum) in enumerate(maxima.items(), 1))
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("student")
+    for number in range(1, len(maxima) + 1):
+        table.add_column(str(number), justify="right")
+    table.add_column(f"total of {sum(maxima.values()):g}", justify="right")
+    for result in results:
+        table.add_row(result.student, *(_points(result, name) for name in maxima), _total(result))
+    return table
+
+
+def _maxima(results: list[Result]) -> dict[str, float]:
+    return {item.name: item.maximum for result in results for item in result.items}
+
+
+def _points(result: Result, name: str) -> str:
+    item = next((item for item in result.items if item.name == name), Item(name, None, 0.0))
+    if not result.items:
+        return "-"
+    return "to mark" if item.points is None else f"{item.points:g}"
+
+
+def _total(result: Result) -> str:
+    if not result.items:
+        return "not graded"
+    waiting = f" (+{result.waiting:g} to mark)" if result.waiting else ""
+    return f"{result.points:g}{waiting}"

@@ -1,0 +1,250 @@
+"""The object that a graded cell talks to.
+
+    check = Checks("soft_threshold")
+    check.close("shrinks towards zero", lambda: soft_threshold(w, 0.5), [-1.5, 0.0, 1.0], atol=1e-12)
+    check.score(points=3)
+
+What a check looks at is data or a function without arguments that returns data. The function is called once, inside the
+check, so that code that is missing, unfinished or broken becomes a failed check with advice instead of a traceback.
+
+Open mode (the default) compares at once; `score` shows a table and returns the points, which nbgrader reads as partial
+credit. Sealed mode (COURSE_CHECKS=sealed) evaluates no expected value and compares nothing: `score` emits what was
+observed as JSON for `course_utils.checks.judge`, which compares it elsewhere with what the instructor's notebook saw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from course_utils.checks import compare, table
+from course_utils.checks.compare import Problem, Tolerance
+from course_utils.checks.values import NotPlain, describe, plain
+
+MODES = ("open", "sealed")
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that the observed code raised: names of its type and base types, message, last line in a cell."""
+
+    types: tuple[str, ...]
+    message: str
+    where: str = ""
+
+    def problem(self) -> Problem:
+        """The failed check that this exception means, with advice for the two that everybody meets first."""
+        if self.types[0] == "NotImplementedError":
+            return Problem("not implemented yet", f"not implemented yet ({self.message or 'the stub is still there'})")
+        if self.types[0] == "NameError":
+            return Problem(
+                "missing", f"{self.message}; run the cell that defines it (or Run All Above) and check the spelling"
+            )
+        return Problem(f"{self.types[0]} was raised", f"{self.types[0]}: {self.message}{self.where}")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one check saw, and how it is to be judged. actual is plain data, Raised, or Problem when it was no data."""
+
+    name: str
+    kind: str
+    actual: Any
+    expected: Any
+    tolerance: Tolerance
+    hint: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the table: problem is None when the check passed."""
+
+    name: str
+    problem: Problem | None
+    actual: str
+    expected: str
+    hint: str
+
+    @property
+    def passed(self) -> bool:
+        return self.problem is None
+
+
+class Score(float):
+    """Points reached. Prints as a bare number, which is what nbgrader reads; Jupyter shows the table of checks."""
+
+    outcomes: tuple[Outcome, ...]
+    _html: str
+
+    def __new__(cls, value: float, outcomes: tuple[Outcome, ...] = (), html: str = "") -> Score:
+        score = super().__new__(cls, value)
+        score.outcomes = outcomes
+        score._html = html
+        return score
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+class Checks:
+    """Named checks of one graded cell.
+
+    Args:
+        name: name of the exercise or question; the cell's id is derived from it.
+
+    Raises:
+        ValueError: if the name is empty, or COURSE_CHECKS is neither 'open' nor 'sealed'.
+    """
+
+    def __init__(self, name: str):
+        if not name or not isinstance(name, str):
+            raise ValueError(f"Checks needs the name of the exercise as a non-empty string, got {name!r}")
+        self.name = name
+        self.mode = os.environ.get("COURSE_CHECKS", "open")
+        if self.mode not in MODES:
+            raise ValueError(f"COURSE_CHECKS must be one of {', '.join(MODES)}; got {self.mode!r}")
+        self._observations: list[Observation] = []
+
+    def close(
+        self, name: str, actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, hint: str = ""
+    ) -> None:
+        """Check |actual - expected| <= atol + rtol |expected| for every entry; shapes must agree.
+
+        Args:
+            name: what the check shows, unique within the cell.
+            actual: data, or a function without arguments that returns data.
+            expected: data, or a function without arguments that is called in open mode only.
+            rtol, atol: tolerances; at least one is > 0.
+            hint: advice shown when the check fails.
+        """
+        if rtol < 0 or atol < 0 or rtol + atol == 0:
+            raise ValueError(
+                f"{name!r}: close needs rtol > 0 or atol > 0, got rtol={rtol}, atol={atol}; exact values: equal"
+            )
+        self._add(name, "close", self._observe(actual), expected, Tolerance(rtol, atol), hint)
+
+    def equal(self, name: str, actual: Any, expected: Any, *, dtype: bool = False, hint: str = "") -> None:
+        """Check exact equality: masks, counts, strings, truth values, lists or dicts of them. See close for Args."""
+        self._add(name, "equal", self._observe(actual), expected, Tolerance(dtype=dtype), hint)
+
+    def at_least(self, name: str, actual: Any, bound: float, *, hint: str = "") -> None:
+        """Check that actual is one number >= bound."""
+        self._add(name, "at_least", self._observe(actual), bound, Tolerance(), hint)
+
+    def at_most(self, name: str, actual: Any, bound: float, *, hint: str = "") -> None:
+        """Check that actual is one number <= bound."""
+        self._add(name, "at_most", self._observe(actual), bound, Tolerance(), hint)
+
+    def raises(self, name: str, function: Callable[[], Any], exception: type[Exception], *, hint: str = "") -> None:
+        """Check that calling the function raises the exception (or a subclass; an unfinished stub does not count)."""
+        self._add(name, "raises", self._observe(function), exception.__name__, Tolerance(), hint)
+
+    def score(self, points: float) -> Score | None:
+        """The cell's last line: points times the fraction of passed checks, shown with a table.
+
+        Rounded down to hundredths, so that only a cell with every check passed reaches the full points.
+
+        Raises:
+            ValueError: if there is no check, or points is not a number > 0.
+        """
+        if not self._observations:
+            raise ValueError(f"{self.name}: score() was called before any check was made")
+        if isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0:
+            raise ValueError(f"{self.name}: points must be a number > 0, got {points!r}")
+        if self.mode == "sealed":
+            from course_utils.checks import sealed
+
+            sealed.emit(self.name, points, self._observations)
+            return None
+        outcomes = tuple(judge_one(observation) for observation in self._observations)
+        value = fraction_of_points(outcomes, points)
+        # While nbgrader grades, what was expected stays out of the table: the notebook becomes the student's feedback.
+        reveal = os.environ.get("NBGRADER_EXECUTION") != "autograde"
+        if not _in_jupyter():
+            print(table.as_text(self.name, outcomes, value, points, reveal))
+        return Score(value, outcomes, table.as_html(self.name, outcomes, value, points, reveal))
+
+    def _add(self, name: str, kind: str, actual: Any, expected: Any, tolerance: Tolerance, hint: str) -> None:
+        if any(observation.name == name for observation in self._observations):
+            raise ValueError(f"{self.name}: two checks are named {name!r}; names must be unique within a cell")
+        if self.mode == "sealed" and kind in ("close", "equal"):
+            expected = None
+        self._observations.append(Observation(name, kind, actual, expected, tolerance, hint))
+
+    def _observe(self, actual: Any) -> Any:
+        """The actual value as plain data, or Raised, or the Problem that it is not data."""
+        try:
+            # What code writes to stderr (warnings, progress bars) is shown, but must not decide a grade: nbgrader
+            # gives 0 points to a graded cell with output on stderr.
+            with contextlib.redirect_stderr(sys.stdout):
+                value = actual() if callable(actual) else actual
+        except (Exception, SystemExit) as error:
+            types = tuple(cls.__name__ for cls in type(error).__mro__[:-2])
+            return Raised(types, str(error)[:500], _last_line_in_cell(error))
+        try:
+            return plain(value)
+        except NotPlain as error:
+            return Problem("wrong type", f"got {error}")
+
+
+def judge_one(observation: Observation) -> Outcome:
+    """Compare what was observed with what is expected (called now if it is a function)."""
+    expected = observation.expected() if callable(observation.expected) else observation.expected
+    expected = expected if isinstance(expected, (Raised, Problem)) else plain(expected)
+    problem = _problem(observation, expected)
+    return Outcome(observation.name, problem, _shown(observation.actual), _shown(expected), observation.hint)
+
+
+def _problem(observation: Observation, expected: Any) -> Problem | None:
+    actual = observation.actual
+    if observation.kind == "raises":
+        return _raises_problem(actual, expected)
+    if isinstance(actual, (Raised, Problem)):
+        return actual.problem() if isinstance(actual, Raised) else actual
+    if isinstance(expected, (Raised, Problem)):
+        return Problem("wrong value", f"the reference itself gave {_shown(expected)}")
+    if observation.kind in ("at_least", "at_most"):
+        return getattr(compare, observation.kind)(actual, expected)
+    return compare.compare(actual, expected, observation.tolerance)
+
+
+def _raises_problem(actual: Any, expected: str) -> Problem | None:
+    if not isinstance(actual, Raised):
+        return Problem("nothing was raised", f"expected {expected}, but the call returned")
+    if actual.types[0] == "NotImplementedError" or expected not in actual.types:
+        return actual.problem()
+    return None
+
+
+def fraction_of_points(outcomes: tuple[Outcome, ...], points: float) -> float:
+    """points times passed / all, rounded down to hundredths unless everything passed."""
+    passed = sum(outcome.passed for outcome in outcomes)
+    if passed == len(outcomes):
+        return float(points)
+    return math.floor(100 * points * passed / len(outcomes)) / 100
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Raised):
+        return f"{value.types[0]} raised"
+    return value.text if isinstance(value, Problem) else describe(value)
+
+
+def _last_line_in_cell(error: BaseException) -> str:
+    """Where in the person's own code the error arose: the last frame that lies in a notebook cell."""
+    frames = traceback.extract_tb(error.__traceback__)
+    cells = [frame for frame in frames if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
+    return f" (in {cells[-1].name}, line {cells[-1].lineno}: {cells[-1].line})" if cells else ""
+
+
+def _in_jupyter() -> bool:
+    """True in a notebook kernel, where the returned Score displays itself."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None

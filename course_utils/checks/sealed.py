@@ -1,0 +1,89 @@
+"""Sealed mode: what a graded cell observed, as JSON in the cell's output, and the judge that reads it elsewhere.
+
+The student's kernel only writes down actual values. The judge runs where no student code runs: it compares them with
+the values that the instructor's own notebook wrote down under the same names, with the tolerances and bounds of the
+instructor's record. Nothing is unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from course_utils.checks.compare import Problem, Tolerance
+from course_utils.checks.core import Observation, Outcome, Raised, judge_one
+from course_utils.checks.values import from_json, to_json
+
+MIME_TYPE = "application/x-course-checks+json"
+
+
+def record(name: str, points: float, observations: list[Observation]) -> dict:
+    """The observations of one graded cell as JSON data."""
+    return {"name": name, "points": points, "checks": [_observation_to_json(item) for item in observations]}
+
+
+def emit(name: str, points: float, observations: list[Observation]) -> None:
+    """Put the record into the cell's output (printed as JSON outside Jupyter)."""
+    from IPython.display import display
+
+    text = f"{name}: {len(observations)} checks recorded"
+    display({MIME_TYPE: record(name, points, observations), "text/plain": text}, raw=True)
+
+
+def judge(student: dict, instructor: dict) -> list[Outcome]:
+    """Compare a student's record of a cell with the instructor's record of the same cell.
+
+    Args:
+        student: JSON data that the student's kernel emitted; anything at all may be in it.
+        instructor: JSON data that the instructor's notebook emitted in sealed mode; trusted.
+
+    Returns:
+        One Outcome for every check of the instructor's record, in its order. A check that the student's record lacks,
+        or that is malformed there, failed. Checks that only the student's record has are ignored.
+    """
+    found: dict[str, Any] = {}
+    checks = student.get("checks") if isinstance(student, dict) else None
+    for item in checks if isinstance(checks, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            found.setdefault(item["name"], item.get("actual"))
+    return [_judge_item(item, found) for item in instructor["checks"]]
+
+
+def _judge_item(item: dict, found: dict[str, Any]) -> Outcome:
+    expected = item["bound"] if item["kind"] in ("at_least", "at_most") else _actual_from_json(item["actual"])
+    if item["kind"] == "raises":
+        expected = item["exception"]
+    actual: Any = Problem("not recorded", "the check was not reached")
+    if item["name"] in found:
+        try:
+            actual = _actual_from_json(found[item["name"]])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            actual = Problem("malformed record", str(error))
+    tolerance = Tolerance(**item["tolerance"])
+    return judge_one(Observation(item["name"], item["kind"], actual, expected, tolerance, item["hint"]))
+
+
+def _observation_to_json(item: Observation) -> dict:
+    data = {"name": item.name, "kind": item.kind, "hint": item.hint, "tolerance": vars(item.tolerance)}
+    data["actual"] = _actual_to_json(item.actual)
+    if item.kind in ("at_least", "at_most"):
+        data["bound"] = item.expected
+    if item.kind == "raises":
+        data["exception"] = item.expected
+    return data
+
+
+def _actual_to_json(actual: Any) -> dict:
+    if isinstance(actual, Raised):
+        return {"raised": list(actual.types), "message": actual.message, "where": actual.where}
+    if isinstance(actual, Problem):
+        return {"problem": [actual.kind, actual.text]}
+    return {"value": to_json(actual)}
+
+
+def _actual_from_json(data: dict) -> Any:
+    if "raised" in data:
+        types = tuple(str(name) for name in data["raised"])
+        return Raised(types or ("Exception",), str(data["message"]), str(data["where"]))
+    if "problem" in data:
+        return Problem(*(str(text) for text in data["problem"]))
+    return from_json(data["value"])

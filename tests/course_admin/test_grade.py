@@ -1,0 +1,163 @@
+"""Grading with nbgrader, on the tiny lab: from submissions to gradebook, feedback and CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_admin.build.lab import Targets, write_notebook
+from course_admin.demo import run_demo
+from course_admin.grade import Item, Result, grade_lab, write_csv
+from course_admin.nbgrader_course import NbgraderCourse
+from course_admin.paths import CourseError
+from course_admin.report import results_table
+from course_admin.submissions import filled, reference_answers
+
+BIN = Path(sys.executable).parent
+
+
+def nbgrader(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run nbgrader's own command in a folder."""
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=cwd, env=env, capture_output=True, text=True
+    )
+
+
+def hand_in(repository, student: str, notebook=None, text: str | None = None) -> None:
+    path = repository.root / "submitted" / student / "lab1_tiny" / "lab1_tiny.ipynb"
+    path.parent.mkdir(parents=True)
+    if text is None:
+        write_notebook(path, notebook)
+    else:
+        path.write_text(text)
+
+
+@pytest.fixture
+def notebooks(built):
+    """(released notebook, all reference answers)."""
+    lab, targets = built.lab("1"), Targets.of(built)
+    right = reference_answers(nbformat.read(targets.instructor(lab), as_version=4))
+    return nbformat.read(targets.student(lab), as_version=4), right
+
+
+def test_a_class_is_graded_and_a_broken_submission_stops_nobody(built, notebooks):
+    released, right = notebooks
+    noisy = "import sys\nprint('warning', file=sys.stderr)\n" + right["concept_1"]
+    hand_in(built, "ada", filled(released, {**right, "concept_1": noisy}))
+    hand_in(built, "ben", text="{ this is no notebook")
+    hand_in(built, "cleo", released)
+    hand_in(built, "dan, jr", filled(released, {"concept_1": "concept_1 = False", "answer_why": "Because."}))
+    done = []
+    course = NbgraderCourse(built)
+    results = grade_lab(built.lab("1"), course, progress=lambda name, i, n: done.append((name, i, n)))
+    ada, ben, cleo, dan = results
+    assert done == [("ada", 0, 4), ("ben", 1, 4), ("cleo", 2, 4), ("dan, jr", 3, 4)]
+    assert [(item.name, item.points, item.maximum) for item in ada.items] == [
+        ("check_concepts", 1.0, 1.0),
+        ("check_keep_largest", 3.0, 3.0),
+        ("answer_why", None, 2.0),
+    ]
+    assert (ada.points, ada.maximum, ada.waiting, ada.reason) == (4.0, 6.0, 2.0, "")
+    assert (ben.items, bool(ben.reason)) == ((), True)
+    assert (cleo.points, cleo.waiting) == (0.0, 0.0)
+    assert (dan.points, dan.waiting) == (0.5, 2.0)
+
+    write_csv(results, built.root / "grades" / "lab.csv")
+    rows = list(csv.DictReader((built.root / "grades" / "lab.csv").open()))
+    assert [row["total"] for row in rows] == ["4", "", "0", "0.5"]
+    assert rows[3]["student"] == "dan, jr"
+    assert rows[1]["reason"]
+
+    feedback = (built.root / "feedback" / "ada" / "lab1_tiny" / "lab1_tiny.html").read_text()
+    assert "more checks ran here" in feedback
+    assert "question 1" in feedback, "the names of hidden checks are shown"
+    assert "np.array([1.0, -3.0, 7.0])" not in feedback, "the source of hidden checks is not"
+
+
+def test_expected_values_of_hidden_checks_are_not_in_the_feedback(built, notebooks):
+    released, right = notebooks
+    wrong = "def keep_largest(w, n_nonzero):\n    return w * 0 + 555\n"
+    hand_in(built, "eve", filled(released, {**right, "keep_largest": wrong}))
+    grade_lab(built.lab("1"), NbgraderCourse(built))
+    feedback = (built.root / "feedback" / "eve" / "lab1_tiny" / "lab1_tiny.html").read_text()
+    assert "hidden inputs" in feedback
+    assert "[0, 0, 7]" not in feedback
+    assert "expected 7" not in feedback
+
+
+def test_grading_again_changes_nothing_until_forced(built, notebooks):
+    released, right = notebooks
+    hand_in(built, "ada", filled(released, right))
+    course, lab = NbgraderCourse(built), built.lab("1")
+    first = grade_lab(lab, course)
+    assert grade_lab(lab, course) == first
+    assert grade_lab(lab, course, force=True) == first
+
+
+def test_without_submissions_the_message_says_where_they_belong(built):
+    with pytest.raises(CourseError, match=r"submitted/<student>/lab1_tiny/lab1_tiny.ipynb"):
+        grade_lab(built.lab("1"), NbgraderCourse(built))
+
+
+def test_nbgraders_own_commands_work_unmodified(built, notebooks):
+    released, right = notebooks
+    hand_in(built, "ada", filled(released, right))
+    root, name = built.root, "lab1_tiny"
+    for command in ("generate_assignment", "autograde", "generate_feedback"):
+        done = nbgrader(command, name, "--force", cwd=root)
+        assert done.returncode == 0, done.stderr
+    assert nbgrader("export", "--to", "all.csv", cwd=root).returncode == 0
+    row = next(csv.DictReader((root / "all.csv").open()))
+    assert (row["student_id"], float(row["raw_score"])) == ("ada", 4.0)
+
+
+def test_nbgrader_validate_says_what_fails_and_what_passes(built, notebooks):
+    released, right = notebooks
+    notebook = built.root / "mine.ipynb"
+    write_notebook(notebook, filled(released, right))
+    assert "Success" in nbgrader("validate", "mine.ipynb", cwd=built.root).stdout
+    write_notebook(notebook, released)
+    done = nbgrader("validate", "mine.ipynb", cwd=built.root)
+    assert "VALIDATION FAILED ON 3 CELL(S)" in done.stdout, done.stdout + done.stderr
+
+
+def test_demo_runs_the_whole_way_and_can_be_run_again(built):
+    folder, said = built.root / "demo", []
+    for _ in range(2):
+        ada, ben, cleo = run_demo(built.lab("1"), built, folder, said.append)
+        assert (ada.points, ben.points, cleo.points) == (4.0, 4.0, 0.0)
+    assert [line[:3] for line in said[: len(said) // 2]] == ["1/5", "2/5", "3/5", "4/5", "4/5", "4/5", "5/5"]
+    assert {path.name for path in folder.iterdir()} >= {"feedback", "gradebook.db", "grades", "release"}
+
+
+def test_demo_refuses_a_folder_with_other_things_in_it(built, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CourseError, match="thesis.tex"):
+        run_demo(built.lab("1"), built, tmp_path, print)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_filling_an_unknown_cell_is_an_error(notebooks):
+    with pytest.raises(CourseError, match=r"\['keep_largets'\]"):
+        filled(notebooks[0], {"keep_largets": ""})
+
+
+@pytest.mark.parametrize("n_students", [3, 30])
+def test_tables_show_every_student(n_students):
+    from rich.console import Console
+
+    items = (Item("check_a", 1.5, 2.0), Item("answer_b", None, 3.0))
+    results = [Result(f"student{i}", items) for i in range(n_students - 1)] + [Result("absent", reason="unreadable")]
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))
+    console.print(results_table(results, "title"))
+    text = console.export_text()
+    assert all(f"student{i}" in text for i in range(n_students - 1))
+    assert "1.5 (+3 to mark)" in text
+    assert "not graded" in text
