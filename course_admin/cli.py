@@ -113,6 +113,20 @@ def demo(
     )
 
 
+@app.command()
+def picture(
+    lab: OneLab,
+    cell: Annotated[str, typer.Option(help="Id of the cell at the top of the picture.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+) -> None:
+    """Take a picture of a lab in JupyterLab, for the README. Needs Chromium."""
+    from course_admin.browser import picture as take_picture
+
+    repository = Repository.find()
+    take_picture(repository.lab(lab), repository, cell, out)
+    console.print(str(out))
+
+
 def main() -> None:
     """Entry point: a CourseError is shown as its message, without a traceback, with exit code 1."""
     try:

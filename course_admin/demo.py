@@ -27,6 +27,9 @@ def run_demo(lab: Lab, repository: Repository, folder: Path, say: Say) -> list[R
         folder: everything is written below this folder; what an earlier demo left there is replaced.
         say: called with one line for each step.
 
+    Returns:
+        One result for each of the three students.
+
     Raises:
         CourseError: if the folder holds anything that is not an earlier demo's.
     """

@@ -64,6 +64,9 @@ def grade_lab(
         force: grade again what has been graded already (a newer submission is always graded again).
         progress: called before each student with the name, how many are done and how many there are.
 
+    Returns:
+        One result a student, by name.
+
     Raises:
         CourseError: if there is no submission at all, or nbgrader refuses the instructor's notebook.
     """

@@ -22,6 +22,9 @@ def filled(released: nbformat.NotebookNode, answers: dict[str, str]) -> nbformat
     Args:
         released: the students' notebook.
         answers: source text by grade id; a grade id that is not a solution cell raises CourseError.
+
+    Returns:
+        The copy.
     """
     notebook = nbformat.reads(nbformat.writes(released), as_version=4)
     cells = solution_cells(notebook)

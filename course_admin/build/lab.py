@@ -53,7 +53,16 @@ def expand_lab(lab: Lab, repository: Repository) -> nbformat.NotebookNode:
 
 
 def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, *, force: bool = False) -> bool:
-    """Build both notebooks of a lab. Returns whether the notebook was executed (False: it was up to date).
+    """Build both notebooks of a lab.
+
+    Args:
+        lab: the lab.
+        repository: where its source is.
+        targets: where to write; default: solutions/ and labs/ of the repository.
+        force: execute even if the notebook is up to date.
+
+    Returns:
+        True if the notebook was executed, False if it was up to date.
 
     Raises:
         BuildError: if the source has mistakes, a cell raises, or a check does not give the full solution full points.

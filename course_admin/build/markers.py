@@ -45,11 +45,14 @@ def regions(lines: list[str], begin: str, end: str) -> Iterator[tuple[int, int]]
 
 
 def problems_in(lines: list[str], allowed: tuple[str, str] | None) -> Iterator[tuple[int, str]]:
-    """(line index, message) for each line that is shaped like a marker and wrong.
+    """Lines that are shaped like a marker and wrong.
 
     Args:
         lines: the text.
         allowed: the (begin, end) pair that may stand here, properly paired; None when no marker may.
+
+    Yields:
+        (line index, message) of each.
     """
     open_since = None
     for index, line in enumerate(lines):

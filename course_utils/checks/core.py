@@ -120,7 +120,8 @@ class Checks:
             name: what the check shows, unique within the cell.
             actual: data, or a function without arguments that returns data.
             expected: data, or a function without arguments that is called in open mode only.
-            rtol, atol: tolerances; at least one is > 0.
+            rtol: relative tolerance; rtol or atol is > 0.
+            atol: absolute tolerance.
             hint: advice shown when the check fails.
         """
         if rtol < 0 or atol < 0 or rtol + atol == 0:
@@ -148,7 +149,12 @@ class Checks:
     def score(self, points: float) -> Score | None:
         """The cell's last line: points times the fraction of passed checks, shown with a table.
 
-        Rounded down to hundredths, so that only a cell with every check passed reaches the full points.
+        Args:
+            points: what the cell is worth when every check passes, > 0.
+
+        Returns:
+            The points reached, rounded down to hundredths, so that only a cell with every check passed reaches the full
+            points; None in sealed mode, where nothing is compared.
 
         Raises:
             ValueError: if there is no check, or points is not a number > 0.
