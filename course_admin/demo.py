@@ -52,11 +52,11 @@ def run_demo(lab: Lab, repository: Repository, folder: Path, say: Say) -> list[R
 
 
 def make_submissions(lab: Lab, repository: Repository, targets: Targets) -> dict[str, nbformat.NotebookNode]:
-    """Three students: ada solved everything, ben got every third exercise wrong, cleo changed nothing."""
+    """Three students: ada solved everything, ben got every fifth exercise wrong, cleo changed nothing."""
     released = nbformat.read(targets.student(lab), as_version=4)
     right = reference_answers(nbformat.read(targets.instructor(lab), as_version=4))
     code = [name for name, cell in solution_cells(released).items() if cell.cell_type == "code"]
-    wrong = wrong_answers(lab, repository, code[2::3])
+    wrong = wrong_answers(lab, repository, code[-2::-5])
     return {"ada": filled(released, right), "ben": filled(released, {**right, **wrong}), "cleo": released}
 
 

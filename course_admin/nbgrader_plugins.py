@@ -18,7 +18,14 @@ HIDDEN_REGION = re.compile(rf"{BEGIN_HIDDEN}.*?({END_HIDDEN}|\Z)", re.DOTALL)
 
 
 class NamedStubs(ClearSolutions):
-    """ClearSolutions with the stub that `course build` wrote into the cell's metadata, where there is one."""
+    """ClearSolutions with the stub that `course build` wrote into the cell's metadata, where there is one.
+
+    Also drops the saved state of widgets, which nbgrader would release together with the pictures in it.
+    """
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        nb.metadata.pop("widgets", None)  # the state of the instructor's widgets, pictures included
+        return super().preprocess(nb, resources)
 
     def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
         stub = cell.metadata.pop("course", {}).get("stub")

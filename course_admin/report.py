@@ -23,22 +23,27 @@ def _by_exercise(results: list[Result], title: str) -> Table:
         table.add_column(result.student, justify="right")
     maxima = _maxima(results)
     for name, maximum in maxima.items():
-        table.add_row(name, f"{maximum:g}", *(_points(result, name) for result in results))
+        table.add_row(_short(name), f"{maximum:g}", *(_points(result, name) for result in results))
     table.add_section()
     table.add_row("total", f"{sum(maxima.values()):g}", *(_total(result) for result in results), style="bold")
+    if any(result.waiting for result in results):
+        table.add_row("still to mark by hand", "", *(_waiting(result) for result in results))
     return table
 
 
 def _by_student(results: list[Result], title: str) -> Table:
     maxima = _maxima(results)
-    caption = ", ".join(f"{number}: {name} ({maximum:g})" for number, (name, maximum) in enumerate(maxima.items(), 1))
+    caption = ", ".join(
+        f"{number}: {_short(name)} ({maximum:g})" for number, (name, maximum) in enumerate(maxima.items(), 1)
+    )
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("student")
     for number in range(1, len(maxima) + 1):
         table.add_column(str(number), justify="right")
     table.add_column(f"total of {sum(maxima.values()):g}", justify="right")
+    table.add_column("to mark", justify="right")
     for result in results:
-        table.add_row(result.student, *(_points(result, name) for name in maxima), _total(result))
+        table.add_row(result.student, *(_points(result, name) for name in maxima), _total(result), _waiting(result))
     return table
 
 
@@ -54,7 +59,14 @@ def _points(result: Result, name: str) -> str:
 
 
 def _total(result: Result) -> str:
-    if not result.items:
-        return "not graded"
-    waiting = f" (+{result.waiting:g} to mark)" if result.waiting else ""
-    return f"{result.points:g}{waiting}"
+    return f"{result.points:g}" if result.items else "not graded"
+
+
+def _waiting(result: Result) -> str:
+    return f"{result.waiting:g}" if result.waiting else ""
+
+
+def _short(name: str) -> str:
+    """The exercise's name: 'soft_threshold' of 'check_soft_threshold', 'bias (written)' of 'answer_bias'."""
+    kind, _, rest = name.partition("_")
+    return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import nbformat
 
 from course_admin.answers import answers_to
+from course_admin.build.markers import BEGIN_SOLUTION, END_SOLUTION
 from course_admin.paths import CourseError, Lab, Repository
 
 
@@ -38,7 +39,11 @@ def filled(released: nbformat.NotebookNode, answers: dict[str, str]) -> nbformat
 
 def reference_answers(instructor: nbformat.NotebookNode) -> dict[str, str]:
     """The solution and model answer of every cell that students fill, by grade id."""
-    return {name: cell.source for name, cell in solution_cells(instructor).items()}
+    markers = (BEGIN_SOLUTION, END_SOLUTION)
+    return {
+        name: "\n".join(line for line in cell.source.splitlines() if line.strip() not in markers)
+        for name, cell in solution_cells(instructor).items()
+    }
 
 
 def wrong_answers(lab: Lab, repository: Repository, exercises: Iterable[str]) -> dict[str, str]:

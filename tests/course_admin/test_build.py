@@ -68,6 +68,15 @@ def test_released_notebook_is_valid_and_carries_no_outputs(built):
     assert graded == {"check_concepts": 1, "check_keep_largest": 3, "answer_why": 2}
 
 
+def test_state_of_the_instructors_widgets_is_not_released(built):
+    lab, targets = built.lab("1"), Targets.of(built)
+    notebook = nbformat.read(targets.instructor(lab), as_version=4)
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2}}
+    nbformat.write(notebook, targets.instructor(lab))
+    assert build_lab(lab, built) is False, "widget state is output"
+    assert "widgets" not in nbformat.read(targets.student(lab), as_version=4).metadata
+
+
 def test_rebuilding_changes_no_byte_and_executes_nothing(built):
     lab, targets = built.lab("1"), Targets.of(built)
     before = [path.read_bytes() for path in (targets.instructor(lab), targets.student(lab))]
