@@ -51,8 +51,16 @@ def jupyterlab(folder: Path) -> Iterator[str]:
             _wait_for(f"http://127.0.0.1:{port}/api/status", process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            process.wait(20)
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_for(url: str, process: subprocess.Popen) -> None:
@@ -87,23 +95,24 @@ def open_notebook(page: Any, url: str, path: str) -> None:
     page.goto(f"{url}/lab/tree/{path}?reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.content?.model?.cells?.length > 1")
 
 
-def picture(lab: Lab, repository: Repository, cell_id: str, path: Path) -> None:
-    """Write a PNG of the instructor's notebook in JupyterLab, with the given cell at the top."""
-    with jupyterlab(repository.root) as url, new_page(height=900) as page:
+def picture(lab: Lab, repository: Repository, text: str, path: Path) -> None:
+    """Write a PNG of the instructor's notebook in JupyterLab, with the first cell that holds the text at the top."""
+    with jupyterlab(repository.root) as url, new_page(height=960) as page:
         open_notebook(page, url, f"solutions/{lab.name}/{lab.name}.ipynb")
         index = page.evaluate(
-            """id => {
+            """text => {
                 const notebook = window.jupyterapp.shell.currentWidget.content;
-                const index = [...notebook.model.cells].findIndex(cell => cell.id === id);
+                const index = [...notebook.model.cells].findIndex(cell => cell.sharedModel.source.includes(text));
                 if (index >= 0) { notebook.activeCellIndex = index; notebook.scrollToItem(index, 'start'); }
                 return index;
             }""",
-            cell_id,
+            text,
         )
         if index < 0:
-            raise CourseError(f"{lab.name} has no cell {cell_id!r}; cells are named after their exercise or check")
+            raise CourseError(f"{lab.name} has no cell with the text {text!r}")
         page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
         page.wait_for_timeout(4000)  # formulas are typeset and pictures drawn as they scroll into view
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -116,14 +116,14 @@ def demo(
 @app.command()
 def picture(
     lab: OneLab,
-    cell: Annotated[str, typer.Option(help="Id of the cell at the top of the picture.")],
+    text: Annotated[str, typer.Option(help="The picture begins at the first cell that holds this text.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
 ) -> None:
     """Take a picture of a lab in JupyterLab, for the README. Needs Chromium."""
     from course_admin.browser import picture as take_picture
 
     repository = Repository.find()
-    take_picture(repository.lab(lab), repository, cell, out)
+    take_picture(repository.lab(lab), repository, text, out)
     console.print(str(out))
 
 

@@ -43,10 +43,10 @@ def as_html(name: str, outcomes: tuple[Outcome, ...], value: float, points: floa
 
 
 def _row(outcome: Outcome, reveal: bool) -> str:
-    mark = f'<span style="color:{PASSED}">&#10003; pass</span>'
+    mark = f'<span style="color:{PASSED}; white-space:nowrap">&#10003; pass</span>'
     message = ""
     if outcome.problem is not None:
-        mark = f'<strong style="color:{FAILED}">&#10007; fail</strong>'
+        mark = f'<strong style="color:{FAILED}; white-space:nowrap">&#10007; fail</strong>'
         message = escape(outcome.problem.text if reveal else outcome.problem.kind)
         message += f"<br><em>Hint: {escape(outcome.hint)}</em>" if outcome.hint else ""
     cells = [mark, escape(outcome.name)]

@@ -97,17 +97,24 @@ def _advice(value: Any) -> str:
 
 
 def describe(value: Any, limit: int = 60) -> str:
-    """One-line description of plain data for a table: shape and dtype of arrays together with their first values."""
-    if isinstance(value, np.ndarray):
-        text = np.array2string(value, precision=6, threshold=6, edgeitems=3, separator=", ").replace("\n", "")
-        prefix = f"{value.dtype} {value.shape} "
-        return prefix + (text if len(text) <= limit else text[: limit - 3] + "...")
-    text = repr(value)
+    """One-line description of plain data for a table: of arrays the values, or dtype, shape and a few values."""
+    text = _describe_array(value) if isinstance(value, np.ndarray) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def _describe_array(array: np.ndarray, most: int = 6) -> str:
+    """'[1, 2.5, 0]' of a short vector, 'float64 (201, 5): 0, 0, 0, ..., 1.56' of anything else."""
+    flat = array.ravel()
+    chosen = flat if flat.size <= most else flat[[0, 1, 2, -1]]
+    values = [f"{item + 0.0:.6g}" if array.dtype.kind in "iuf" else str(item) for item in chosen]
+    if flat.size > most:
+        values.insert(3, "...")
+    text = ", ".join(values)
+    return f"[{text}]" if array.ndim == 1 and flat.size <= most else f"{array.dtype} {array.shape}: {text}"
+
+
 def to_json(value: Any) -> Any:
-    """Plain data as JSON data: arrays keep dtype, shape and exact bytes; floats are hexadecimal (nan and inf survive)."""
+    """Plain data as JSON data: arrays keep dtype, shape and exact bytes; floats are hexadecimal, nan and inf too."""
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"))
         return {
