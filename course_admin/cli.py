@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +16,9 @@ from course_admin.paths import CourseError, Lab, Repository
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build, check and grade the labs of this course.")
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+data_app = typer.Typer(no_args_is_help=True, help="Check the data sets that come with the course, fetch the others.")
+app.add_typer(data_app, name="data")
 
 Labs = Annotated[list[str] | None, typer.Argument(metavar="[LAB]...", help="Labs by name or number; default: all.")]
 OneLab = Annotated[str, typer.Argument(metavar="LAB", help="A lab by name or number, for example lab1.")]
@@ -111,6 +115,50 @@ def demo(
         f"  make lab                                    JupyterLab on the students' notebooks\n"
         f"  solutions/{chosen.name}.py    the one file an author edits"
     )
+
+
+@app.command()
+def pretrain(
+    name: Annotated[str, typer.Argument(help="resnet20_fashion_mnist or resnet20_cifar10.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights and their record.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for the unfinished run; it goes on from there.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Fuse operations; on a CPU with a C++ compiler.")] = False,
+) -> None:
+    """Train one of the checkpoints of data/checkpoints/, from scratch or from where it was interrupted."""
+    from course_admin.pretrain import pretrain as train
+
+    console.print(str(_or_course_error(train, name, out_folder=out, state_folder=state, compile=compile)))
+
+
+@data_app.command("verify")
+def verify_data() -> None:
+    """Check every data file against its known content; exit code 1 if one is damaged or missing (CIFAR-10 may be)."""
+    from course_utils.data import verify
+
+    states = verify()
+    for name, state in states.items():
+        console.print(f"{name}: {state}", markup=False)
+    optional = {name for name in states if name.endswith("cifar10.npz") and not Path(name).exists()}
+    if any(state != "ok" for name, state in states.items() if name not in optional):
+        raise typer.Exit(1)
+
+
+@data_app.command("fetch")
+def fetch_data(name: Annotated[str, typer.Argument(help="cifar10.")]) -> None:
+    """Download a data set into the cache folder ($COURSE_DATA, else data/cache/)."""
+    from course_utils.data import fetch_cifar10
+
+    if name != "cifar10":
+        raise CourseError(f"no data set is called {name!r}; this command fetches: cifar10")
+    console.print(str(_or_course_error(fetch_cifar10)))
+
+
+def _or_course_error(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call the function; errors whose message tells the person what to do are shown without a traceback."""
+    try:
+        return function(*arguments, **options)
+    except (ValueError, OSError) as error:
+        raise CourseError(str(error)) from error
 
 
 @app.command()

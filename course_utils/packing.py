@@ -1,0 +1,208 @@
+"""Files that leave the zeros out.
+
+A dense file stores every weight, zero or not: 4 bytes each. Two ways to store only the k weights that are not zero,
+out of n, without losing any of them:
+
+* **bitmap + values**: one bit a weight says whether it is there, then the k values in order: n / 8 + 4 k bytes. It
+  wins over dense as soon as more than 1 in 32 weights is zero.
+* **CSR + values** (compressed sparse rows): for each row (output channel) how many weights it has, for each weight its
+  column, then the k values. A column number takes 2 bytes where a row has more than 256 weights, else 1: about
+  (4 + 2) k bytes. It wins over the bitmap only when very few weights are left (2 k < n / 8: sparsity above 94 %).
+
+Sizes here are sizes of files that were written and read back, with headers and with everything that is not pruned
+(biases, batch-norm), not numbers from these formulas. The container is safetensors: names, shapes, raw numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from course_utils.checkpoints import save_weights
+from course_utils.data_files import DamagedData, MissingData
+from course_utils.resnet import weighted_layers
+
+LAYOUTS = {"bitmap": ("bitmap", "values"), "csr": ("row_starts", "columns", "values")}
+
+
+def save_dense(model: nn.Module, path: str | Path) -> int:
+    """Write all parameters and buffers, zeros included, to a safetensors file.
+
+    Args:
+        model: Any module.
+        path: The file to write.
+
+    Returns:
+        Size of the file in bytes.
+    """
+    return save_weights(model, path)
+
+
+def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> int:
+    """Write a model so that the zeros of its convolution and linear weights take (almost) no room.
+
+    Args:
+        model: Any module; its weights are float32. What is no such weight is written dense.
+        path: The file to write.
+        layout: `"bitmap"` or `"csr"`; see the module's text.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        ValueError: If there is no such layout.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {sorted(LAYOUTS)}, got {layout!r}")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    shapes = {}
+    for name in _weight_names(model):
+        weight = tensors.pop(name)
+        shapes[name] = list(weight.shape)
+        parts = pack_bitmap(weight) if layout == "bitmap" else pack_csr(weight)
+        tensors |= {f"{name}:{part}": tensor for part, tensor in parts.items()}
+    metadata = {"layout": layout, "shapes": json.dumps(shapes, separators=(",", ":"))}
+    return Path(path).write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+
+
+def load_packed(model: nn.Module, path: str | Path) -> nn.Module:
+    """Read a file that `save_packed` wrote into a model of the same shape, in place.
+
+    Args:
+        model: The model to fill.
+        path: The file.
+
+    Returns:
+        The same model; every weight has the value that was saved.
+
+    Raises:
+        MissingData: If the file is not there.
+        DamagedData: If it cannot be read, or was not written by `save_packed`.
+    """
+    model.load_state_dict(read_packed(path))
+    return model
+
+
+def read_packed(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a file that `save_packed` wrote as dense tensors.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name -> tensor, as `model.state_dict()` had it.
+
+    Raises:
+        MissingData: If the file is not there.
+        DamagedData: If it cannot be read, or was not written by `save_packed`.
+    """
+    if not Path(path).is_file():
+        raise MissingData(f"packed model {path} is missing")
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no dict
+        for name, shape in json.loads(metadata["shapes"]).items():
+            parts = {part: tensors.pop(f"{name}:{part}") for part in LAYOUTS[metadata["layout"]]}
+            tensors[name] = unpack(parts, tuple(shape))
+    except (OSError, LookupError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise DamagedData(f"{path} is not a packed model ({type(error).__name__}: {error})") from error
+    return tensors
+
+
+def pack_bitmap(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Split a weight into one bit an entry (is it non-zero?) and the non-zero values, both in row-major order.
+
+    Args:
+        weight: Any shape, float32, n entries of which k are not zero.
+
+    Returns:
+        `bitmap` (ceil(n / 8),) uint8 and `values` (k,) float32.
+    """
+    flat = weight.reshape(-1)
+    bits = np.packbits((flat != 0).numpy())
+    return {"bitmap": torch.from_numpy(bits), "values": flat[flat != 0]}
+
+
+def pack_csr(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Split a weight, seen as a matrix with one row an output channel, into CSR's three arrays.
+
+    Args:
+        weight: Shape (rows, ...), float32, k entries not zero; columns are the product of the other sizes.
+
+    Returns:
+        `row_starts` (rows + 1,) int32, `columns` (k,) in the narrowest of uint8, uint16, int32, `values` (k,) float32.
+    """
+    matrix = weight.reshape(len(weight), -1)
+    rows, columns = torch.nonzero(matrix, as_tuple=True)
+    return {
+        "row_starts": torch.bincount(rows + 1, minlength=len(matrix) + 1).cumsum(0).to(torch.int32),
+        "columns": columns.to(_narrowest(matrix.shape[1])),
+        "values": matrix[rows, columns],
+    }
+
+
+def unpack(parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    """Rebuild the weight from the arrays of `pack_bitmap` or `pack_csr`.
+
+    Args:
+        parts: The arrays by name.
+        shape: Shape of the weight.
+
+    Returns:
+        The weight, float32, of that shape.
+    """
+    weight = torch.zeros(shape, dtype=parts["values"].dtype)
+    if "bitmap" in parts:
+        present = np.unpackbits(parts["bitmap"].numpy(), count=weight.numel()).astype(bool)
+        weight.view(-1)[torch.from_numpy(present)] = parts["values"]
+        return weight
+    counts = parts["row_starts"].long().diff()
+    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    weight.view(len(counts), -1)[rows, parts["columns"].long()] = parts["values"]
+    return weight
+
+
+def size_on_disk(model: nn.Module, layout: str = "dense") -> int:
+    """Measure how many bytes a model's file has: write it, read it back, compare, and delete it.
+
+    Args:
+        model: Any module.
+        layout: `"dense"`, `"bitmap"` or `"csr"`.
+
+    Returns:
+        Size of the file in bytes, headers included.
+
+    Raises:
+        ValueError: If there is no such layout.
+        RuntimeError: If what was read back differs from the model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        if layout == "dense":
+            size_bytes, read_back = save_dense(model, path), safetensors.torch.load_file(path)
+        else:
+            size_bytes = save_packed(model, path, layout)
+            read_back = read_packed(path)
+    for name, tensor in model.state_dict().items():
+        if not torch.equal(tensor.cpu(), read_back[name]):
+            raise RuntimeError(f"{name} differs after writing and reading the {layout} file")
+    return size_bytes
+
+
+def _weight_names(model: nn.Module) -> list[str]:
+    return [f"{name}.weight" if name else "weight" for name, _ in weighted_layers(model)]
+
+
+def _narrowest(n_columns: int) -> torch.dtype:
+    """Return the smallest integer type that holds the numbers 0 to n_columns - 1."""
+    if n_columns <= 2**8:
+        return torch.uint8
+    return torch.uint16 if n_columns <= 2**16 else torch.int32

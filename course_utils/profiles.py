@@ -1,0 +1,118 @@
+"""Quick and full: how much work a lab does.
+
+The same notebook serves a 2-core laptop without a network and a machine that repeats the published experiment. What
+differs is numbers, and they are all here: a notebook asks `profile.finetune_epochs` and never which profile it runs in.
+
+The environment variable `COURSE_PROFILE` chooses: `quick` (the default; embedded data, minutes) or `full` (CIFAR-10 and
+the published numbers of epochs; a GPU, or hours of a CPU).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a profile can be read without waiting for torch
+    from course_utils.data import Dataset
+    from course_utils.resnet import ResNet
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The numbers that a lab asks for.
+
+    Attributes:
+        name: `"quick"` or `"full"`; for display.
+        dataset: Name of the image data set, and of the ResNet-20 checkpoint trained on it.
+        n_train: Training images used; None for all.
+        n_test: Test images used for final accuracies; None for all.
+        n_scan: Test images used where accuracy is computed very many times (sensitivity scans, sweeps).
+        train_epochs: Epochs of training a network from scratch.
+        finetune_epochs: Epochs of finetuning a compressed network.
+        iterative_epochs: Epochs of an iterative schedule in all; its first half compresses step by step.
+        batch_size: Images an optimiser step.
+        padding: Pixels of padding before the random crop.
+        seed: Seed of everything random.
+    """
+
+    name: str
+    dataset: str
+    n_train: int | None
+    n_test: int | None
+    n_scan: int
+    train_epochs: int
+    finetune_epochs: int
+    iterative_epochs: int
+    batch_size: int
+    padding: int
+    seed: int = 0
+
+    def load_dataset(self) -> Dataset:
+        """Load the profile's data set, cut to its number of images.
+
+        Returns:
+            The data set.
+
+        Raises:
+            MissingData: If its files are not there; the message says what to run.
+        """
+        from course_utils import data
+
+        return data.load(self.dataset, self.n_train, self.n_test)
+
+    def load_resnet20(self) -> ResNet:
+        """Load the ResNet-20 checkpoint trained on the profile's data set.
+
+        Returns:
+            The model, on the CPU, in evaluation mode.
+
+        Raises:
+            MissingData: If its files are not there; the message says what to run.
+        """
+        from course_utils import checkpoints
+
+        return checkpoints.load_resnet20(self.dataset)
+
+
+PROFILES = {
+    "quick": Profile(
+        name="quick",
+        dataset="fashion_mnist",
+        n_train=10_000,
+        n_test=5_000,
+        n_scan=1_000,
+        train_epochs=4,
+        finetune_epochs=2,
+        iterative_epochs=4,
+        batch_size=128,
+        padding=2,
+    ),
+    "full": Profile(
+        name="full",
+        dataset="cifar10",
+        n_train=None,
+        n_test=None,
+        n_scan=10_000,
+        train_epochs=80,
+        finetune_epochs=20,
+        iterative_epochs=20,
+        batch_size=128,
+        padding=4,
+    ),
+}
+
+
+def current() -> Profile:
+    """Return the profile that the environment variable COURSE_PROFILE names; `quick` when it is unset or empty.
+
+    Returns:
+        The profile.
+
+    Raises:
+        ValueError: If the variable holds another name.
+    """
+    name = os.environ.get("COURSE_PROFILE", "").strip() or "quick"
+    if name not in PROFILES:
+        raise ValueError(f"COURSE_PROFILE must be one of {sorted(PROFILES)} (or unset for 'quick'), got {name!r}")
+    return PROFILES[name]
