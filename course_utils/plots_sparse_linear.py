@@ -29,6 +29,7 @@ def draw_loss(axes: Axes, path: np.ndarray, loss: Loss) -> None:
 def draw_weights(axes: Axes, path: np.ndarray, gap: float = 0.09) -> None:
     """Draw every weight against step, labelled w1, w2, ... at the right end; lines that end together share a label."""
     axes.axhline(0, color=plots.COLORS["reference"], linewidth=0.8, linestyle="-", label="_zero")
+    path = np.asarray(path)
     for j, values in enumerate(path.T):
         axes.plot(values, label=f"_w{j + 1}", **line_of_weight(j))
     axes.set_xlim(0, len(path) - 1)
@@ -99,7 +100,7 @@ def near_zero(paths: Mapping[str, np.ndarray], last_steps: int = 40) -> Figure:
     """The weights that end closer than 0.1 to zero, magnified, over the last steps; one panel for each named path."""
     figure, panels = plt.subplots(1, len(paths), figsize=(9, 2.9), sharey=True, squeeze=False, layout="constrained")
     for panel, (title, path) in zip(panels[0], paths.items(), strict=True):
-        steps = np.arange(len(path))[-last_steps:]
+        path, steps = np.asarray(path), np.arange(len(path))[-last_steps:]
         small = [j for j in range(path.shape[1]) if np.all(np.abs(path[steps, j]) < 0.1)]
         for j in small:
             panel.plot(steps, path[steps, j], marker=".", markersize=5, linewidth=1, **line_of_weight(j))

@@ -111,11 +111,10 @@ def _compare_arrays(actual: np.ndarray, expected: np.ndarray, tolerance: Toleran
     if (actual.dtype.kind == "b") != (expected.dtype.kind == "b") and not np.isin(actual, (0, 1)).all():
         return Problem("wrong type", f"{where}dtype {actual.dtype}, expected {expected.dtype} (or zeros and ones)")
     common = np.result_type(actual, expected)
-    common = np.dtype(np.int8) if common.kind == "b" else common
     left, right = actual.astype(common), expected.astype(common)
-    if left.dtype.kind in "iu" and _exact(tolerance):
+    if common.kind in "biu" and _exact(tolerance):
         return _compare_exact(left, right, where)
-    if left.dtype.kind in "iu":
+    if common.kind in "biu":
         left, right = left.astype(np.float64), right.astype(np.float64)
     return _compare_floats(left, right, tolerance, where)
 
@@ -151,7 +150,8 @@ def _differ(actual: Any, expected: Any, wrong: np.ndarray, worst: Any, limits: s
     index = tuple(int(i) for i in worst)
     left, right = actual[index], expected[index]
     count = f"{len(wrong)} of {actual.size} values differ, most at index {index}: " if actual.ndim else ""
-    return Problem("wrong value", f"{where}{count}got {left:.10g}, expected {right:.10g}{limits}")
+    form = "" if actual.dtype.kind == "b" else ".10g"
+    return Problem("wrong value", f"{where}{count}got {left:{form}}, expected {right:{form}}{limits}")
 
 
 def at_least(actual: Any, bound: float) -> Problem | None:
