@@ -37,6 +37,7 @@ def _is_deterministic(cell: nbformat.NotebookNode) -> bool:
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(2400)
 @EACH_LAB
 def test_nbval_reproduces_the_instructors_notebook(lab, tmp_path):
     notebook = nbformat.read(TARGETS.instructor(lab), as_version=4)
@@ -55,7 +56,7 @@ def test_nbval_reproduces_the_instructors_notebook(lab, tmp_path):
         "-p",
         "no:cacheprovider",
     ]
-    options = ["--nbval-cell-timeout=900", "--nbval-current-env", "--timeout=1800", "--rootdir", str(tmp_path), "-q"]
+    options = ["--nbval-cell-timeout=900", "--nbval-current-env", "--timeout=2400", "--rootdir", str(tmp_path), "-q"]
     done = subprocess.run([*command, *options, str(copy)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:]
     n_code = sum(cell.cell_type == "code" for cell in notebook.cells)
@@ -64,6 +65,7 @@ def test_nbval_reproduces_the_instructors_notebook(lab, tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(2400)
 @EACH_LAB
 def test_released_notebook_fails_only_at_its_stubs_and_scores_nothing(lab):
     notebook = nbformat.read(TARGETS.student(lab), as_version=4)
