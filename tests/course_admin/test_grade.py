@@ -133,7 +133,7 @@ def test_demo_runs_the_whole_way_and_can_be_run_again(built):
     folder, said = built.root / "demo", []
     for _ in range(2):
         ada, ben, cleo = run_demo(built.lab("1"), built, folder, said.append)
-        assert (ada.points, ben.points, cleo.points) == (4.0, 4.0, 0.0)
+        assert (ada.points, ben.points, cleo.points) == (4.0, 3.5, 0.0)  # ben: one statement wrong
     assert [line[:3] for line in said[: len(said) // 2]] == ["1/5", "2/5", "3/5", "4/5", "4/5", "4/5", "5/5"]
     assert {path.name for path in folder.iterdir()} >= {"feedback", "gradebook.db", "grades", "release"}
 
