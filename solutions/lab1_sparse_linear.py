@@ -1162,6 +1162,7 @@ for cutoff in (0.2, 1.0, 3.0):
 # ## 11. Your results beside the published ones
 
 # %%
+# NBVAL_CHECK_OUTPUT: this table must come out the same on every machine
 def decimals(values, n):
     """Numbers with n decimals, separated by slashes."""
     return " / ".join(f"{value + 0.0:.{n}f}" for value in values)

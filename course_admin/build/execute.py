@@ -30,6 +30,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, *, allow_errors: bool
         kernel_name="python3",
         allow_errors=allow_errors,
         record_timing=False,
+        coalesce_streams=True,  # a progress bar is stored as its last line
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
     )
