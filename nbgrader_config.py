@@ -1,19 +1,24 @@
 """An ordinary nbgrader course: the source folder is solutions/, the release folder is labs/."""
 
-from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbgrader.preprocessors import (
+    AssignLatePenalties,
     CheckCellMetadata,
     ClearHiddenTests,
     ClearMarkScheme,
     ClearOutput,
     ComputeChecksums,
+    Execute,
     GetGrades,
+    IgnorePattern,
     IncludeHeaderFooter,
+    LimitOutput,
     LockCells,
+    SaveAutoGrades,
     SaveCells,
 )
 
-from course_admin.nbgrader_plugins import HideHiddenTests, NamedStubs
+from course_admin.nbgrader_plugins import FairOutputs, HideHiddenTests, NamedStubs
 
 c = get_config()  # noqa: F821 (nbgrader defines it)
 
@@ -33,6 +38,18 @@ c.GenerateAssignment.preprocessors = [
     ClearHiddenTests,
     ClearMarkScheme,
     ComputeChecksums,
+    CheckCellMetadata,
+]
+
+# nbgrader's own list with FairOutputs before the points are read.
+c.Autograde.autograde_preprocessors = [
+    Execute,
+    FairOutputs,
+    IgnorePattern,
+    ClearMetadataPreprocessor,
+    LimitOutput,
+    SaveAutoGrades,
+    AssignLatePenalties,
     CheckCellMetadata,
 ]
 

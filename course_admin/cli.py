@@ -51,9 +51,10 @@ def _build(labs: list[Lab], repository: Repository, force: bool) -> None:
 
 
 def _check(labs: list[Lab], repository: Repository) -> None:
-    from course_admin.build.verify import check_lab
+    from course_admin.build.verify import check_lab, orphans
 
     found = {lab.name: check_lab(lab, repository) for lab in labs}
+    found |= {"labs/": orphans(repository)} if orphans(repository) else {}
     for name, problems in found.items():
         for problem in problems:
             errors.print(str(problem), markup=False)

@@ -6,7 +6,10 @@ is graded. Submissions are executed without isolation here, with the rights of w
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from nbgrader.api import Gradebook, MissingEntry
 
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import CourseError, Lab
+
+STAMP = "graded.sha256"  # beside an autograded notebook: what submission and lab it was graded from
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def grade_lab(
     Args:
         lab: the lab; its instructor's notebook must have been built.
         course: the folders; submissions are in <course>/submitted/<student>/<lab>/<lab>.ipynb.
-        force: grade again what has been graded already (a newer submission is always graded again).
+        force: grade again what has been graded already. A submission that has changed since then, or whose lab has
+            changed, is graded again in any case.
         progress: called before each student with the name, how many are done and how many there are.
 
     Returns:
@@ -86,11 +92,32 @@ def grade_lab(
 
 
 def _grade_student(lab: Lab, course: NbgraderCourse, student: str, force: bool) -> Result:
-    outcome = course.autograde(lab.name, student, force=force)
-    if outcome:
-        return Result(student, reason=outcome)
+    submission = course.folder / "submitted" / student / lab.name / f"{lab.name}.ipynb"
+    autograded = course.folder / "autograded" / student / lab.name
+    stamp, digest = autograded / STAMP, _digest(submission, course.source / lab.name / f"{lab.name}.ipynb")
+    changed = not stamp.is_file() or stamp.read_text() != digest
+    reason = f"no notebook {lab.name}.ipynb was handed in" if not submission.is_file() else ""
+    reason = reason or course.autograde(lab.name, student, force=force or changed)
+    if reason:
+        _forget(lab, course, student)
+        return Result(student, reason=reason)
+    stamp.write_text(digest)
     feedback = course.feedback(lab.name, student, force=True)
     return Result(student, tuple(_items(lab, course, student)), reason=feedback)
+
+
+def _digest(*paths: Path) -> str:
+    """One hash of the contents of the files (of those that exist)."""
+    content = [path.read_bytes() if path.is_file() else b"" for path in paths]
+    return hashlib.sha256(b"|".join(hashlib.sha256(part).digest() for part in content)).hexdigest()
+
+
+def _forget(lab: Lab, course: NbgraderCourse, student: str) -> None:
+    """Remove what an earlier submission left, so that nobody takes its points for those of one that failed."""
+    for stage in ("autograded", "feedback"):
+        shutil.rmtree(course.folder / stage / student / lab.name, ignore_errors=True)
+    with Gradebook(course.db_url) as gradebook, contextlib.suppress(MissingEntry):
+        gradebook.remove_submission(lab.name, student)
 
 
 def _items(lab: Lab, course: NbgraderCourse, student: str) -> list[Item]:

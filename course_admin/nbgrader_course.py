@@ -38,6 +38,10 @@ class NbgraderCourse:
         self.config.CourseDirectory.release_directory = str(repository.labs)
 
     @property
+    def source(self) -> Path:
+        return Path(self.config.CourseDirectory.source_directory)
+
+    @property
     def db_url(self) -> str:
         return str(self.config.CourseDirectory.db_url)
 
@@ -63,7 +67,8 @@ class NbgraderCourse:
             config.GenerateAssignment.preprocessors = [step for step in steps if step is not SaveCells]
         reason = self._convert(GenerateAssignment, config, assignment, "*")
         if reason:
-            raise CourseError(f"nbgrader could not release {assignment}: {reason}")
+            advice = "; if graded cells were renamed, added or removed, grade into a fresh --folder" if database else ""
+            raise CourseError(f"nbgrader could not release {assignment}: {reason}{advice}")
 
     def autograde(self, assignment: str, student: str, *, force: bool) -> str:
         """nbgrader's autograde for one student. Returns the reason why it failed, or ''."""
@@ -87,8 +92,14 @@ class NbgraderCourse:
             try:
                 converter(coursedir=CourseDirectory(config=config), config=config).start()
             except (Exception, SystemExit) as error:
-                return "; ".join(lines[-3:]) or f"{type(error).__name__}: {error}"
+                return _reason(lines, error)
         return ""
+
+
+def _reason(lines: list[str], error: BaseException) -> str:
+    """One line that says why nbgrader failed: the last line of the first traceback that it logged."""
+    logged = [line.strip() for line in (lines[0] if lines else "").splitlines() if line.strip()]
+    return (logged[-1] if logged else f"{type(error).__name__}: {error}")[:300]
 
 
 def _put_tools_on_path() -> None:

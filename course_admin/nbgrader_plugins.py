@@ -1,7 +1,7 @@
-"""Two small preprocessors that nbgrader_config.py adds to nbgrader's own.
+"""Three small preprocessors that nbgrader_config.py adds to nbgrader's own.
 
 NamedStubs lets every released stub name its lab and task. HideHiddenTests keeps the source of hidden tests out of the
-feedback that students read (nbgrader's own feedback shows it).
+feedback that students read (nbgrader's own feedback shows it). FairOutputs makes the score decide and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from nbformat.v4 import new_output
 from nbgrader import utils
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 
@@ -45,4 +46,24 @@ class HideHiddenTests(NbGraderPreprocessor):
     def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
         if utils.is_grade(cell):
             cell.source = HIDDEN_REGION.sub("# more checks ran here when this was graded", cell.source)
+            for output in cell.get("outputs", []):
+                if output.output_type == "error":  # a traceback quotes the lines of the cell
+                    output.traceback = [f"{output.ename}: {output.evalue}"]
+        return cell, resources
+
+
+class FairOutputs(NbGraderPreprocessor):
+    """After execution: a warning on stderr takes no points, a graded cell that shows no score gets none.
+
+    nbgrader gives 0 points to a graded cell with output on stderr, and full points to one without any result.
+    """
+
+    def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
+        if cell.cell_type != "code" or not utils.is_grade(cell):
+            return cell, resources
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.name = "stdout"
+        if not any(output.output_type in ("execute_result", "error") for output in cell.outputs):
+            cell.outputs.append(new_output("error", ename="NoScore", evalue="the cell showed no score", traceback=[]))
         return cell, resources

@@ -12,11 +12,12 @@ import hashlib
 import importlib
 import inspect
 import textwrap
+from collections.abc import Iterator
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from course_admin.build.markers import BEGIN_SOLUTION, END_SOLUTION
+from course_admin.build.markers import BEGIN_SOLUTION, END_SOLUTION, problems_in
 from course_admin.build.problems import BuildError
 from course_admin.build.source import Cell, check_name, parse
 from course_admin.paths import Lab
@@ -110,10 +111,32 @@ def _imported_source(cell: Cell, node: ast.ImportFrom) -> tuple[str, str]:
     if len(node.names) != 1 or node.names[0].asname or not (node.module or "").startswith("course_utils"):
         raise BuildError([cell.problem("an exercise imports exactly one name from course_utils, without 'as'")])
     name = node.names[0].name
+    where = f"{node.module}.{name}"
     try:
-        return name, textwrap.dedent(inspect.getsource(getattr(importlib.import_module(node.module), name)))
+        source = textwrap.dedent(inspect.getsource(getattr(importlib.import_module(node.module), name)))
     except (ImportError, AttributeError, TypeError, OSError) as error:
-        raise BuildError([cell.problem(f"cannot take the source of {node.module}.{name}: {error}")]) from None
+        raise BuildError([cell.problem(f"cannot take the source of {where}: {error}")]) from None
+    wrong = [message for _, message in problems_in(source.splitlines(), None)] or list(unsuitable(source))
+    if wrong:
+        raise BuildError([cell.problem(f"{where}: {message}") for message in wrong])
+    return name, source
+
+
+def unsuitable(source: str) -> Iterator[str]:
+    """What in a function or class cannot be split into what students see and what they write."""
+    tree = ast.parse(source).body[0]
+    if not isinstance(tree, (ast.FunctionDef, ast.ClassDef)):
+        yield "an exercise is a function or a class"
+        return
+    members = tree.body if isinstance(tree, ast.ClassDef) else [tree]
+    for member in members:
+        if isinstance(member, ast.FunctionDef):
+            rest = member.body[_n_given(member.body) :]
+            before = member.body[_n_given(member.body) - 1].end_lineno if _n_given(member.body) else member.lineno
+            if not rest or rest[0].lineno <= before:
+                yield f"line {member.lineno}: the body of {member.name} must begin on a line of its own"
+        elif not isinstance(member, (ast.Assign, ast.AnnAssign, ast.Pass)) and not _is_docstring(member):
+            yield f"line {member.lineno}: a class for students has a docstring, attributes and plain methods only"
 
 
 def with_solution_markers(source: str) -> str:
@@ -127,26 +150,42 @@ def with_solution_markers(source: str) -> str:
     )
     lines = source.rstrip("\n").split("\n")
     for function in reversed(functions):  # from the end, so that line numbers above stay true
-        given = [node for i, node in enumerate(function.body) if _is_given(function.body, i)]
-        rest = function.body[len(given) :]
-        start = given[-1].end_lineno if given else rest[0].lineno - 1
-        while not lines[start].strip():
-            start += 1
-        indent = " " * rest[0].col_offset
-        lines[start : rest[-1].end_lineno] = [
-            indent + BEGIN_SOLUTION,
-            *lines[start : rest[-1].end_lineno],
-            indent + END_SOLUTION,
-        ]
+        start, end, indent = _region(function, lines)
+        lines[start:end] = [indent + BEGIN_SOLUTION, *lines[start:end], indent + END_SOLUTION]
     return "\n".join(lines)
 
 
+def _region(function: ast.FunctionDef, lines: list[str]) -> tuple[int, int, str]:
+    """(first line, line after the last, indentation) of what students write, comments around it included."""
+    n_given = _n_given(function.body)
+    rest = function.body[n_given:]
+    indent = " " * rest[0].col_offset
+    first = min([rest[0].lineno, *(item.lineno for item in getattr(rest[0], "decorator_list", []))]) - 1
+    start = function.body[n_given - 1].end_lineno if n_given else first
+    while not n_given and lines[start - 1].startswith(indent + "#"):
+        start -= 1
+    while not lines[start].strip():
+        start += 1
+    end = rest[-1].end_lineno
+    while end < len(lines) and lines[end].startswith(indent) and lines[end].lstrip().startswith("#"):
+        end += 1
+    return start, end, indent
+
+
+def _n_given(body: list[ast.stmt]) -> int:
+    """How many leading statements students see: the docstring and argument checks; never the last statement."""
+    return sum(_is_given(body, index) for index in range(len(body)))
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def _is_given(body: list[ast.stmt], index: int) -> bool:
-    """True for the docstring and for argument checks that only such statements precede; the last statement never is."""
 
     def opening(i: int, node: ast.stmt) -> bool:
         value = node.value if isinstance(node, ast.Expr) else None
-        if i == 0 and isinstance(value, ast.Constant) and isinstance(value.value, str):
+        if i == 0 and _is_docstring(node):
             return True
         return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id.startswith("check_")
 

@@ -130,6 +130,8 @@ def check_problems(cell: Cell) -> list[Problem]:
             cell.problem(f"score(points={value}) disagrees with points={cell.points:g} in the header", last.lineno - 1)
         ]
     lines = cell.text.splitlines()
+    if not any(markers.regions(lines, markers.BEGIN_HIDDEN, markers.END_HIDDEN)):
+        return [cell.problem(f"no hidden tests; put some between {markers.BEGIN_HIDDEN!r} and {markers.END_HIDDEN!r}")]
     if any(
         start < last.lineno - 1 < end for start, end in markers.regions(lines, markers.BEGIN_HIDDEN, markers.END_HIDDEN)
     ):

@@ -32,6 +32,13 @@ def check_lab(lab: Lab, repository: Repository, targets: Targets | None = None) 
     return problems
 
 
+def orphans(repository: Repository) -> list[Problem]:
+    """What lies in labs/ and belongs to no lab: nothing else is searched for secrets, so nothing else may be there."""
+    known = {lab.name for lab in repository.all_labs()}
+    extra = sorted(path for path in repository.labs.glob("*") if path.name not in known and path.name[0] != ".")
+    return [Problem(_shown(path, repository), 0, 1, "belongs to no lab in solutions/; remove it") for path in extra]
+
+
 def _stale(lab: Lab, repository: Repository, targets: Targets, notebook: nbformat.NotebookNode) -> Iterator[Problem]:
     instructor, student = targets.instructor(lab), targets.student(lab)
     rebuild = f"; run: course build {lab.name}"
@@ -73,7 +80,11 @@ def _is_model_answer(cell: nbformat.NotebookNode) -> bool:
 def leaks_in(path: Path, instructor: nbformat.NotebookNode, shown_as: str) -> list[Problem]:
     """Lines of a released file that are shaped like a marker or hold a secret of the instructor's notebook."""
     secrets, problems = secret_lines(instructor), []
-    for cell, line, text in _texts_of(path):
+    try:
+        texts = list(_texts_of(path))
+    except (ValueError, KeyError, TypeError) as error:
+        return [Problem(shown_as, 0, 1, f"cannot be searched for secrets ({type(error).__name__}); remove it")]
+    for cell, line, text in texts:
         if markers.looks_like_marker(text):
             problems.append(Problem(shown_as, cell, line, f"shaped like an instructor's marker: {text.strip()!r}"))
         found = next((secret for secret in secrets if secret in text), None)
@@ -84,10 +95,7 @@ def leaks_in(path: Path, instructor: nbformat.NotebookNode, shown_as: str) -> li
 
 def _texts_of(path: Path) -> Iterator[tuple[int, int, str]]:
     """(cell, line, text) of every line of a file; of a notebook, first its sources, then all its other strings."""
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return
+    content = path.read_text(encoding="utf-8")
     if path.suffix != ".ipynb":
         yield from ((0, number, line) for number, line in enumerate(content.splitlines(), 1))
         return

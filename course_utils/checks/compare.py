@@ -6,6 +6,7 @@ values with the largest difference and where it is.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,13 +44,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _unwrapped(value: Any) -> Any:
+    """A truth value that came as an array without dimensions (as `(a == b).all()` gives it) as True or False."""
+    return bool(value) if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == "b" else value
+
+
 def _as_array(value: Any) -> np.ndarray | None:
     """The value as an array if it is an array, a number or a rectangular nested list of numbers, else None."""
     if isinstance(value, np.ndarray):
         return value
     if _is_number(value):
-        return np.asarray(value)
-    if isinstance(value, list) and value:
+        array = np.asarray(value)
+        return array if array.dtype.kind in "biufc" else np.asarray(float(value))  # beyond 64 bits
+    if isinstance(value, list):
         try:
             array = np.array(value)
         except ValueError:  # ragged
@@ -64,12 +71,15 @@ def compare(actual: Any, expected: Any, tolerance: Tolerance = Tolerance(), wher
     Arrays, numbers and rectangular lists of numbers compare by shape and value, whatever their dtype (unless
     tolerance.dtype); True and False equal only True and False; everything else must have the same type and value.
     """
+    actual, expected = _unwrapped(actual), _unwrapped(expected)
     if actual is None and expected is not None:
         return Problem("None was returned", f"{where}got None; does the function end with `return`?")
     if isinstance(expected, dict) and isinstance(actual, dict):
         return _compare_dicts(actual, expected, tolerance, where)
     if isinstance(actual, int) and isinstance(expected, int) and type(actual) is type(expected) and _exact(tolerance):
-        return None if actual == expected else Problem("wrong value", f"{where}got {actual}, expected {expected}")
+        if actual == expected:
+            return None
+        return Problem("wrong value", f"{where}got {describe(actual)}, expected {describe(expected)}")
     left, right = _as_array(actual), _as_array(expected)
     if left is not None and right is not None:
         return _compare_arrays(left, right, tolerance, where)
@@ -134,9 +144,11 @@ def _compare_floats(actual: np.ndarray, expected: np.ndarray, tolerance: Toleran
         if len(unexpected):
             index = tuple(int(i) for i in unexpected[0])
             return Problem(f"{name} in the result", f"{where}{name} at index {index} ({len(unexpected)} in all)")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         error = np.abs(actual - expected)
         bad = ~(error <= tolerance.atol + tolerance.rtol * np.abs(expected))
+    bad |= np.isinf(expected) & (actual != expected)
     bad &= ~((np.isnan(actual) & np.isnan(expected)) | (actual == expected))
     if not bad.any():
         return None

@@ -91,6 +91,9 @@ class Score(float):
     def _repr_html_(self) -> str:
         return self._html
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(float.__repr__(self))  # whatever %precision says
+
 
 class Checks:
     """Named checks of one graded cell.
@@ -109,6 +112,8 @@ class Checks:
         self.mode = os.environ.get("COURSE_CHECKS", "open")
         if self.mode not in MODES:
             raise ValueError(f"COURSE_CHECKS must be one of {', '.join(MODES)}; got {self.mode!r}")
+        if self.mode == "sealed" and _nbgrader_grades():
+            raise ValueError("COURSE_CHECKS=sealed shows no points, so nbgrader's autograde cannot use it; unset it")
         self._observations: list[Observation] = []
 
     def close(
@@ -171,7 +176,7 @@ class Checks:
         outcomes = tuple(judge_one(observation) for observation in self._observations)
         value = fraction_of_points(outcomes, points)
         # While nbgrader grades, what was expected stays out of the table: the notebook becomes the student's feedback.
-        reveal = os.environ.get("NBGRADER_EXECUTION") != "autograde"
+        reveal = not _nbgrader_grades()
         if not _in_jupyter():
             print(table.as_text(self.name, outcomes, value, points, reveal))
         return Score(value, outcomes, table.as_html(self.name, outcomes, value, points, reveal))
@@ -190,20 +195,27 @@ class Checks:
             # gives 0 points to a graded cell with output on stderr.
             with contextlib.redirect_stderr(sys.stdout):
                 value = actual() if callable(actual) else actual
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit and its like: one check fails, the cell goes on
             types = tuple(cls.__name__ for cls in type(error).__mro__[:-2])
-            return Raised(types, str(error)[:500], _last_line_in_cell(error))
+            return Raised(types, _message(error), _last_line_in_cell(error))
         try:
             return plain(value)
         except NotPlain as error:
             return Problem("wrong type", f"got {error}")
+        except Exception as error:  # an object that breaks when it is looked at
+            return Problem("wrong type", f"got an object that cannot be read ({type(error).__name__})")
 
 
 def judge_one(observation: Observation) -> Outcome:
     """Compare what was observed with what is expected (called now if it is a function)."""
     expected = observation.expected() if callable(observation.expected) else observation.expected
     expected = expected if isinstance(expected, (Raised, Problem)) else plain(expected)
-    problem = _problem(observation, expected)
+    try:
+        problem = _problem(observation, expected)
+    except Exception as error:
+        problem = Problem("wrong value", f"cannot be compared with what is expected ({type(error).__name__})")
     return Outcome(observation.name, problem, _shown(observation.actual), _shown(expected), observation.hint)
 
 
@@ -223,7 +235,10 @@ def _problem(observation: Observation, expected: Any) -> Problem | None:
 def _raises_problem(actual: Any, expected: str) -> Problem | None:
     if not isinstance(actual, Raised):
         return Problem("nothing was raised", f"expected {expected}, but the call returned")
-    if actual.types[0] == "NotImplementedError" or expected not in actual.types:
+    unfinished = actual.types[0] == "NotImplementedError" or (
+        actual.types[0] == "NameError" and expected != "NameError"
+    )
+    if unfinished or expected not in actual.types:
         return actual.problem()
     return None
 
@@ -240,6 +255,18 @@ def _shown(value: Any) -> str:
     if isinstance(value, Raised):
         return f"{value.types[0]} raised"
     return value.text if isinstance(value, Problem) else describe(value)
+
+
+def _message(error: BaseException) -> str:
+    """The exception's message, also when its own __str__ is broken."""
+    try:
+        return str(error)[:500]
+    except Exception:
+        return "(the exception has no readable message)"
+
+
+def _nbgrader_grades() -> bool:
+    return os.environ.get("NBGRADER_EXECUTION") == "autograde"
 
 
 def _last_line_in_cell(error: BaseException) -> str:

@@ -41,7 +41,11 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, np.ndarray):
         return _plain_array(value)
     if _is_tensor(value):
-        return _plain_array(_tensor_to_array(value))
+        try:
+            return _plain_array(_tensor_to_array(value))
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise NotPlain(f"a {value.dtype} tensor that has no array form ({reason})") from None
     if isinstance(value, (list, tuple, dict)):
         return _plain_container(value, depth)
     raise NotPlain(_advice(value))
@@ -67,8 +71,11 @@ def _is_tensor(value: Any) -> bool:
 def _tensor_to_array(tensor: Any) -> np.ndarray:
     torch = sys.modules["torch"]
     tensor = tensor.detach().cpu()
-    if tensor.dtype in (torch.bfloat16, torch.float16):
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.float()
+    tensor = tensor.resolve_conj().resolve_neg()
     return tensor.to_dense().numpy() if tensor.layout != torch.strided else tensor.numpy()
 
 
@@ -98,6 +105,8 @@ def _advice(value: Any) -> str:
 
 def describe(value: Any, limit: int = 60) -> str:
     """One-line description of plain data for a table: of arrays the values, or dtype, shape and a few values."""
+    if isinstance(value, int) and abs(value) > 10**60:
+        return "a number of more than 60 digits"
     text = _describe_array(value) if isinstance(value, np.ndarray) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -131,10 +140,14 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(data: Any) -> Any:
+def from_json(data: Any, depth: int = 0) -> Any:
     """The inverse of to_json. Builds arrays from bytes and numbers from text; runs no code found in the data."""
+    if depth > 2 * MAX_DEPTH:
+        raise ValueError("data nested too deeply")
     if isinstance(data, list):
-        return [from_json(item) for item in data]
+        if len(data) > MAX_ITEMS:
+            raise ValueError(f"a list of {len(data)} items; at most {MAX_ITEMS} are read")
+        return [from_json(item, depth + 1) for item in data]
     if not isinstance(data, dict):
         return data
     if "array" in data:
@@ -142,7 +155,7 @@ def from_json(data: Any) -> Any:
     if "float" in data:
         return float.fromhex(data["float"])
     if "dict" in data and isinstance(data["dict"], dict):
-        return {key: from_json(item) for key, item in data["dict"].items()}
+        return {key: from_json(item, depth + 1) for key, item in data["dict"].items()}
     raise ValueError(f"not the JSON form of plain data: an object with the keys {sorted(data)[:5]}")
 
 

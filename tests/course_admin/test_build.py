@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course_admin.build.expand import with_solution_markers
+from course_admin.build.expand import unsuitable, with_solution_markers
 from course_admin.build.lab import Targets, build_lab, expand_lab
-from course_admin.build.markers import looks_like_marker
+from course_admin.build.markers import BEGIN_SOLUTION, END_SOLUTION, looks_like_marker, regions
 from course_admin.build.problems import BuildError
-from course_admin.build.verify import check_lab, secret_lines
+from course_admin.build.verify import check_lab, orphans, secret_lines
 from course_admin.paths import CourseError, Repository
 from tests.course_admin.conftest import TINY_LAB
 
@@ -122,6 +124,8 @@ BROKEN = {
     "no end": (END + "\n", "", HIDDEN, "without '### END HIDDEN TESTS'"),
     "no begin": (HIDDEN + "\n", "", END, "without '### BEGIN HIDDEN TESTS'"),
     "nested": (HIDDEN, f"{HIDDEN}\n{HIDDEN}", HIDDEN, "inside the region"),
+    "other words": (HIDDEN, "### BEGIN TESTS", END, "without '### BEGIN HIDDEN TESTS'"),
+    "no hidden tests": (f'{HIDDEN}\ncheck.equal("question 1", lambda: concept_1, True)\n{END}\n', "", "# %% check points=1", "no hidden tests"),
     "marker in prose": ("# Why do we", "# ### BEGIN SOLUTION\n# Why do we", "### BEGIN SOLUTION", "no marker may stand"),
     "marker in code": ("import numpy as np", "### BEGIN SOLUTION\nimport numpy as np", "### BEGIN SOLUTION", "no marker may"),
     "unknown word": ("# %% exercise", "# %% exercize", "# %% exercize", "unknown word 'exercize'"),
@@ -279,6 +283,64 @@ def test_every_method_of_a_class_gets_its_own_region():
         "        self.x = x",
         "        ### END SOLUTION",
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(x): return x\n", "must begin on a line of its own"),
+        ('def f(x):\n    """Doc."""; return x\n', "must begin on a line of its own"),
+        ("async def f(x):\n    return x\n", "a function or a class"),
+        ("class A:\n    class B:\n        secret = 1\n", "plain methods only"),
+        ("class A:\n    async def f(self):\n        return 1\n", "plain methods only"),
+        ("class A:\n    if True:\n        def f(self):\n            return 1\n", "plain methods only"),
+    ],
+)
+def test_shapes_that_cannot_be_split_are_refused(source, message):
+    assert [text for text in unsuitable(source) if message in text]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x):\n    # secret before\n    return x\n    # secret after\n",
+        'def f(x):\n    """Doc."""\n    # secret before\n    return x\n',
+        "def f(x):\n    @secret\n    def g(y):\n        return y\n    return g(x)\n",
+        "class A:\n    def f(self):\n        return 1\n        # secret after\n\n    def g(self):\n        return 2\n",
+    ],
+)
+def test_comments_and_decorators_of_the_solution_are_inside_its_region(source):
+    marked = with_solution_markers(source).splitlines()
+    inside = {i for start, end in regions(marked, BEGIN_SOLUTION, END_SOLUTION) for i in range(start, end)}
+    assert [i for i, line in enumerate(marked) if "secret" in line and i not in inside] == []
+
+
+def test_markers_in_a_reference_implementation_are_refused(tiny, monkeypatch, tmp_path):
+    module = types.ModuleType("course_utils.odd")
+    path = tmp_path / "odd.py"
+    path.write_text('def keep_largest(w):\n    """Doc."""\n    x = """\n### END SOLUTION\n"""\n    return x\n')
+    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "course_utils.odd", module)
+    lab = tiny_lab(tiny, "course_utils.sparse_linear", "course_utils.odd")
+    with pytest.raises(BuildError, match="course_utils.odd.keep_largest: '### END SOLUTION' is shaped like a marker"):
+        expand_lab(lab, tiny)
+
+
+def test_a_notebook_with_merge_conflicts_is_rebuilt(built):
+    lab = built.lab("1")
+    path = Targets.of(built).instructor(lab)
+    path.write_text("<<<<<<< ours\n" + path.read_text())
+    assert "out of date" in str(check_lab(lab, built)[0])
+    assert build_lab(lab, built) is True
+    assert check_lab(lab, built) == []
+
+
+def test_what_belongs_to_no_lab_may_not_lie_in_labs(built):
+    shutil.copytree(built.labs / "lab1_tiny", built.labs / "lab9_old")
+    (built.labs / "copy.ipynb").write_text("{}")
+    assert [problem.file for problem in orphans(built)] == ["labs/copy.ipynb", "labs/lab9_old"]
+    (built.labs / "lab1_tiny" / "old.txt").write_bytes("café".encode("utf-16"))
+    assert "cannot be searched" in str(check_lab(built.lab("1"), built))
 
 
 def test_labs_are_found_by_name_and_number(tiny):

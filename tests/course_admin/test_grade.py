@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_admin.build.lab import Targets, write_notebook
+from course_admin.build.lab import Targets, build_lab, write_notebook
 from course_admin.demo import run_demo
 from course_admin.grade import Item, Result, grade_lab, write_csv
 from course_admin.nbgrader_course import NbgraderCourse
@@ -100,6 +100,66 @@ def test_grading_again_changes_nothing_until_forced(built, notebooks):
     first = grade_lab(lab, course)
     assert grade_lab(lab, course) == first
     assert grade_lab(lab, course, force=True) == first
+
+
+def test_a_newer_submission_and_a_changed_lab_are_graded_again(built, notebooks):
+    released, right = notebooks
+    hand_in(built, "ada", filled(released, right))
+    course, lab = NbgraderCourse(built), built.lab("1")
+    assert grade_lab(lab, course)[0].points == 4.0
+    path = built.root / "submitted" / "ada" / "lab1_tiny" / "lab1_tiny.ipynb"
+    write_notebook(path, filled(released, {**right, "concept_1": "concept_1 = False"}))
+    assert grade_lab(lab, course)[0].points == 3.5
+    lab.source.write_text(lab.source.read_text().replace("points=3", "points=5"))
+    build_lab(lab, built)
+    result = grade_lab(lab, course)[0]
+    assert (result.points, result.maximum) == (5.5, 8.0)
+
+
+def test_points_of_an_earlier_submission_do_not_survive_a_broken_one(built, notebooks):
+    released, right = notebooks
+    hand_in(built, "ada", filled(released, right))
+    course, lab = NbgraderCourse(built), built.lab("1")
+    grade_lab(lab, course)
+    path = built.root / "submitted" / "ada" / "lab1_tiny" / "lab1_tiny.ipynb"
+    path.write_text("{")
+    result = grade_lab(lab, course)[0]
+    assert result.items == ()
+    assert "\n" not in result.reason
+    assert not (built.root / "autograded" / "ada" / "lab1_tiny").exists()
+    path.rename(path.with_name("lab1_tiny (1).ipynb"))
+    assert grade_lab(lab, course)[0].reason == "no notebook lab1_tiny.ipynb was handed in"
+
+
+CHEATS = {
+    "sealed by the student": "import os\nos.environ['COURSE_CHECKS'] = 'sealed'\n",
+    "no results shown": "get_ipython().ast_node_interactivity = 'none'\n",
+    "rounded up": "%precision 0\n",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_no_display_setting_raises_the_score(built, notebooks, cheat):
+    released, right = notebooks
+    wrong = "def keep_largest(w, n_nonzero):\n    return w * 0 + [0, -3, 2] if len(w) == 3 and w[2] == 2 else w\n"
+    hand_in(built, "eve", filled(released, {**right, "keep_largest": CHEATS[cheat] + wrong}))
+    result = grade_lab(built.lab("1"), NbgraderCourse(built))[0]
+    assert result.items[1].points in (0.0, 1.5), "1.5 is the honest score"
+
+
+def test_warnings_and_logs_take_no_points_and_tracebacks_show_no_hidden_line(built, notebooks):
+    released, right = notebooks
+    noisy = "import logging\nlogging.basicConfig()\n" + right["keep_largest"].replace(
+        "check_vector(", "logging.warning('noise')\n    check_vector(", 1
+    )
+    hand_in(built, "ada", filled(released, {**right, "keep_largest": noisy}))
+    interrupt = "def keep_largest(w, n_nonzero):\n    raise KeyboardInterrupt\n"
+    hand_in(built, "ben", filled(released, {**right, "keep_largest": interrupt}))
+    ada, ben = grade_lab(built.lab("1"), NbgraderCourse(built))
+    assert (ada.points, ben.points) == (4.0, 1.0)
+    feedback = (built.root / "feedback" / "ben" / "lab1_tiny" / "lab1_tiny.html").read_text()
+    assert "KeyboardInterrupt" in feedback
+    assert "hidden inputs" not in feedback
 
 
 def test_without_submissions_the_message_says_where_they_belong(built):

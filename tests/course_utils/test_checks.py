@@ -48,6 +48,9 @@ PASSING = [
     ("at_most", np.array([3]), 3, {}),
     ("raises", lambda: np.zeros(3).reshape(4), ValueError, {}),
     ("raises", lambda: {}["x"], LookupError, {}),
+    ("equal", np.array(True), True, {}),
+    ("equal", np.array([]), [], {}),
+    ("equal", 2**70, 2**70, {}),
 ]
 
 
@@ -58,6 +61,28 @@ def test_accepts(method, actual, expected, options):
 
 def unfinished():
     raise NotImplementedError("Lab 1, exercise: replace this line with your code")
+
+
+class Odd(Exception):
+    """An exception that cannot say what happened."""
+
+    def __str__(self):
+        raise ValueError
+
+
+class BrokenList(list):
+    """A list that breaks when it is measured."""
+
+    def __len__(self):
+        raise OSError
+
+
+def broken():
+    raise Odd
+
+
+def stop():
+    raise GeneratorExit
 
 
 FAILING = [
@@ -92,6 +117,14 @@ FAILING = [
     ("at_most", np.array([1.0, 2.0]), 3, "wrong type", "one number"),
     ("raises", lambda: 3, ValueError, "nothing was raised", "expected ValueError"),
     ("raises", lambda: 1 / 0, ValueError, "ZeroDivisionError was raised", "division"),
+    ("close", 5.0, np.inf, "wrong value", "expected inf"),
+    ("close", np.array([-1.7e308, 1.0]), [1.7e308, 1.0], "wrong value", "1 of 2"),
+    ("close", 2**70, 1.0, "wrong value", "expected 1"),
+    ("equal", lambda: 10**5000, 1, "wrong value", "more than 60 digits"),
+    ("close", lambda: broken(), 1.0, "Odd was raised", "no readable message"),
+    ("close", lambda: stop(), 1.0, "GeneratorExit was raised", ""),
+    ("equal", lambda: BrokenList([1]), [1], "wrong type", "cannot be read"),
+    ("raises", lambda: missing_function(1), Exception, "missing", "not defined"),  # noqa: F821
     ("raises", unfinished, RuntimeError, "not implemented yet", "Lab 1"),
 ]
 
@@ -118,6 +151,28 @@ def test_torch_tensors_are_data():
     assert outcome("close", lambda: tensor.to(torch.bfloat16), [1.0, 2.0], atol=1e-7).problem is None
     assert outcome("equal", lambda: tensor.detach().to_sparse(), torch.tensor([1.0, 2.0])).problem is None
     assert outcome("equal", lambda: tensor > 1, [False, True]).problem is None
+
+
+def test_unusual_tensors_fail_or_pass_but_never_raise():
+    torch = pytest.importorskip("torch")
+    quantized = torch.quantize_per_tensor(torch.tensor([1.0, 2.0]), 0.5, 0, torch.qint8)
+    assert outcome("close", lambda: quantized, [1.0, 2.0], atol=1e-9).problem is None
+    assert outcome("close", lambda: torch.tensor([1.0]).to(torch.float8_e4m3fn), [1.0], atol=1e-9).problem is None
+    assert outcome("equal", lambda: torch.tensor([1j]).conj(), np.array([-1j])).problem is None
+    assert outcome("close", lambda: torch.empty(2, device="meta"), [1.0, 2.0], atol=1e-9).problem.kind == "wrong type"
+
+
+def test_comparing_writes_nothing_to_stderr_and_ignores_what_students_set(capsys):
+    with np.errstate(all="raise"):
+        assert outcome("close", np.array([-1.7e308]), [1.7e308], atol=1e-9).problem.kind == "wrong value"
+    assert capsys.readouterr().err == ""
+
+
+def test_sealed_mode_is_refused_while_nbgrader_grades(monkeypatch):
+    monkeypatch.setenv("COURSE_CHECKS", "sealed")
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(ValueError, match="unset it"):
+        Checks("x")
 
 
 def test_partial_credit_is_the_fraction_of_passed_checks_rounded_down():
@@ -257,6 +312,13 @@ def test_sealed_mode_records_and_the_judge_compares(monkeypatch):
     assert [outcome.passed for outcome in judge(sealed_record(monkeypatch, unfinished), instructor)] == [False] * 4
 
 
+def nested(depth: int) -> list:
+    data: list = []
+    for _ in range(depth):
+        data = [data]
+    return data
+
+
 @pytest.mark.parametrize(
     "forged",
     [
@@ -269,6 +331,15 @@ def test_sealed_mode_records_and_the_judge_compares(monkeypatch):
         {"checks": [{"name": "values", "actual": {"value": {"float": "nonsense"}}}]},
         {"checks": [{"name": "values", "actual": {"passed": True}}]},
         {"checks": [{"name": "values", "actual": {"raised": []}}]},
+        {"checks": [{"name": "values", "actual": {"value": {"array": "AAAA", "dtype": ",", "shape": [1]}}}]},
+        {
+            "checks": [
+                {"name": "values", "actual": {"value": {"array": "AAAA", "dtype": "<f8", "shape": [float("inf")]}}}
+            ]
+        },
+        {"checks": [{"name": "values", "actual": {"value": 10**5000}}]},
+        {"checks": [{"name": "large", "actual": {"value": {"float": "0x1p99999"}}}]},
+        {"checks": [{"name": "same", "actual": {"value": nested(5000)}}]},
     ],
 )
 def test_a_forged_record_fails_every_check_and_never_raises(monkeypatch, forged):
