@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                  # CIFAR-10 if it is in the cache folder, else Fashion-MNIST
     python benchmarks/training.py --steps 100 --rounds 5
+    python benchmarks/training.py --compile        # with torch.compile (needs a C++ compiler)
 
 Every row trains ResNet-20 with batches of 128 and the same optimiser:
 
@@ -69,13 +70,14 @@ def usual_loader(dataset: data.Dataset, n_workers: int) -> DataLoader:
 def time_steps(dataset: data.Dataset, on: runtime.Runtime, batches: Iterable, channels_last: bool) -> list[float]:
     """Train a fresh ResNet-20 on the batches; return the clock after each step."""
     model = resnet20(dataset.n_channels, dataset.n_classes).train()
+    forward = torch.compile(model) if on.compile else model
     optimizer = training.sgd(model, lr=0.01)
     clock = []
     for images, labels in batches:
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with on.autocast():
-            logits = model(images)
+            logits = forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -151,15 +153,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="training throughput against the usual recipe")
     parser.add_argument("--steps", type=int, default=40, help="steps a turn, of which the first ones are not counted")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="default: the fastest and fp32")
     parser.add_argument("--dataset", choices=("cifar10", "fashion_mnist"), help="default: CIFAR-10 where it is there")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--compile", action="store_true", help="torch.compile in all rows but the usual recipe")
     options = parser.parse_args()
     name = options.dataset or ("cifar10" if data_files.cifar10_path().is_file() else "fashion_mnist")
     dataset = data.load(name)
     fastest = runtime.detect("cpu", threads=options.threads)
     print(f"ResNet-20 on {name}, batch {BATCH_SIZE}, median of {options.rounds} rounds of {options.steps} steps")
-    for precision in dict.fromkeys((fastest.precision, "fp32")):
-        on = runtime.detect(fastest.device, precision)
+    precisions = (options.precision,) if options.precision else dict.fromkeys((fastest.precision, "fp32"))
+    for precision in precisions:
+        on = runtime.detect(fastest.device, precision, compile=options.compile)
         report(on, measure(dataset, on, options.steps, options.rounds))
 
 
