@@ -84,6 +84,33 @@ def prune_by_percentage(model: nn.Module, sparsity: float) -> Masks:
     return masks
 
 
+def sparsity_report(model: nn.Module) -> dict[str, dict[str, float]]:
+    """Count weights and zeros of every layer and of all layers together: sparsity = zeros / weights.
+
+    Args:
+        model: Any module; its convolution and linear weights count, without biases.
+
+    Returns:
+        Layer name -> {"weights": int, "zeros": int, "sparsity": float}, in the order of the layers, and the same for
+        all of them together under the name "total".
+
+    Raises:
+        ValueError: If the model has no such layer.
+        TypeError: If the model is no module.
+
+    Source:
+        Duke University, ECE 661 (2022), homework 4 (table of layer sparsities).
+    """
+    check_prunable("model", model)
+    report = {}
+    for name, layer in weighted_layers(model):
+        report[name] = {"weights": layer.weight.numel(), "zeros": int((layer.weight == 0).sum())}
+    report["total"] = {key: sum(row[key] for row in report.values()) for key in ("weights", "zeros")}
+    for row in report.values():
+        row["sparsity"] = row["zeros"] / row["weights"]
+    return report
+
+
 def global_prune_by_percentage(model: nn.Module, sparsity: float) -> Masks:
     """Set round(sparsity * n) weights to zero, the smallest of all n = sum_l n_l weights of the network, in place.
 
@@ -112,31 +139,29 @@ def global_prune_by_percentage(model: nn.Module, sparsity: float) -> Masks:
     return masks
 
 
-def sparsity_report(model: nn.Module) -> dict[str, dict[str, float]]:
-    """Count weights and zeros of every layer and of all layers together: sparsity = zeros / weights.
-
-    Args:
-        model: Any module; its convolution and linear weights count, without biases.
-
-    Returns:
-        Layer name -> {"weights": int, "zeros": int, "sparsity": float}, in the order of the layers, and the same for
-        all of them together under the name "total".
-
-    Raises:
-        ValueError: If the model has no such layer.
-        TypeError: If the model is no module.
+class MaskedOptimizer(WrappedOptimizer):
+    """An optimiser under which pruned weights stay exactly 0.0: w <- m * (w + update).
 
     Source:
-        Duke University, ECE 661 (2022), homework 4 (table of layer sparsities).
+        Han, Pool, Tran and Dally (2015), section 3: the surviving connections are retrained, the others stay removed.
     """
-    check_prunable("model", model)
-    report = {}
-    for name, layer in weighted_layers(model):
-        report[name] = {"weights": layer.weight.numel(), "zeros": int((layer.weight == 0).sum())}
-    report["total"] = {key: sum(row[key] for row in report.values()) for key in ("weights", "zeros")}
-    for row in report.values():
-        row["sparsity"] = row["zeros"] / row["weights"]
-    return report
+
+    def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module, masks: Masks):
+        """Keep what `step` needs.
+
+        Args:
+            optimizer: The optimiser that computes the update, with whatever momentum and weight decay it has.
+            model: The model whose parameters it updates.
+            masks: Layer name -> boolean mask, True where the weight is kept; layers without a mask train freely.
+        """
+        super().__init__(optimizer)
+        self.model = model
+        self.masks = masks
+
+    def step(self) -> None:
+        """Take a step of the wrapped optimiser, `self.optimizer`; afterwards every masked weight is exactly 0.0."""
+        self.optimizer.step()
+        apply_masks(self.model, self.masks)
 
 
 def linear_schedule(step: int, n_steps: int, final_sparsity: float) -> float:
@@ -161,62 +186,6 @@ def linear_schedule(step: int, n_steps: int, final_sparsity: float) -> float:
     check_count("n_steps", n_steps, minimum=1)
     check_fraction("final_sparsity", final_sparsity)
     return final_sparsity * min(step / n_steps, 1.0)
-
-
-def cubic_schedule(
-    step: int, n_steps: int, final_sparsity: float, initial_sparsity: float = 0.0, first_step: int = 0
-) -> float:
-    """Compute the sparsity after a step: s_t = s_f + (s_i - s_f) (1 - (t - t_0) / n)^3, for t_0 <= t <= t_0 + n.
-
-    Args:
-        step: t, an int of at least 0.
-        n_steps: n, how many steps the rise takes, at least 1.
-        final_sparsity: s_f, from 0 to 1; it is kept after step t_0 + n.
-        initial_sparsity: s_i, from 0 to 1; it holds up to step t_0.
-        first_step: t_0, an int of at least 0.
-
-    Returns:
-        Sparsity, between s_i and s_f.
-
-    Raises:
-        ValueError: If an argument is out of range.
-        TypeError: If a step is no int, or a sparsity no number.
-
-    Source:
-        Zhu and Gupta, "To prune, or not to prune" (2017), equation 1 (t counted in units of their Delta t).
-    """
-    check_count("step", step, minimum=0)
-    check_count("n_steps", n_steps, minimum=1)
-    check_fraction("final_sparsity", final_sparsity)
-    check_fraction("initial_sparsity", initial_sparsity)
-    check_count("first_step", first_step, minimum=0)
-    progress = min(max((step - first_step) / n_steps, 0.0), 1.0)
-    return final_sparsity + (initial_sparsity - final_sparsity) * (1 - progress) ** 3
-
-
-class MaskedOptimizer(WrappedOptimizer):
-    """An optimiser under which pruned weights stay exactly 0.0: w <- m * (w + update).
-
-    Source:
-        Han, Pool, Tran and Dally (2015), section 3: the surviving connections are retrained, the others stay removed.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module, masks: Masks):
-        """Keep what `step` needs.
-
-        Args:
-            optimizer: The optimiser that computes the update, with whatever momentum and weight decay it has.
-            model: The model whose parameters it updates.
-            masks: Layer name -> boolean mask, True where the weight is kept; layers without a mask train freely.
-        """
-        super().__init__(optimizer)
-        self.model = model
-        self.masks = masks
-
-    def step(self) -> None:
-        """Take a step of the wrapped optimiser, `self.optimizer`; afterwards every masked weight is exactly 0.0."""
-        self.optimizer.step()
-        apply_masks(self.model, self.masks)
 
 
 def iterative_pruning(
@@ -257,6 +226,37 @@ def iterative_pruning(
         masks = prune(model, sparsity)
         train_epoch(model, None if sparsity < schedule(n_epochs) else masks)
     return masks
+
+
+def cubic_schedule(
+    step: int, n_steps: int, final_sparsity: float, initial_sparsity: float = 0.0, first_step: int = 0
+) -> float:
+    """Compute the sparsity after a step: s_t = s_f + (s_i - s_f) (1 - (t - t_0) / n)^3, for t_0 <= t <= t_0 + n.
+
+    Args:
+        step: t, an int of at least 0.
+        n_steps: n, how many steps the rise takes, at least 1.
+        final_sparsity: s_f, from 0 to 1; it is kept after step t_0 + n.
+        initial_sparsity: s_i, from 0 to 1; it holds up to step t_0.
+        first_step: t_0, an int of at least 0.
+
+    Returns:
+        Sparsity, between s_i and s_f.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If a step is no int, or a sparsity no number.
+
+    Source:
+        Zhu and Gupta, "To prune, or not to prune" (2017), equation 1 (t counted in units of their Delta t).
+    """
+    check_count("step", step, minimum=0)
+    check_count("n_steps", n_steps, minimum=1)
+    check_fraction("final_sparsity", final_sparsity)
+    check_fraction("initial_sparsity", initial_sparsity)
+    check_count("first_step", first_step, minimum=0)
+    progress = min(max((step - first_step) / n_steps, 0.0), 1.0)
+    return final_sparsity + (initial_sparsity - final_sparsity) * (1 - progress) ** 3
 
 
 def compress(model: nn.Module, train_set: Dataset, n_epochs: int) -> nn.Module:
