@@ -20,7 +20,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from course_utils.checks import compare, table
@@ -74,6 +74,10 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return self.problem is None
+
+    @property
+    def unfinished(self) -> bool:
+        return self.problem is not None and self.problem.kind == "not implemented yet"
 
 
 class Score(float):
@@ -173,7 +177,7 @@ class Checks:
 
             sealed.emit(self.name, points, self._observations)
             return None
-        outcomes = tuple(judge_one(observation) for observation in self._observations)
+        outcomes = tuple(judge_all(self._observations))
         value = fraction_of_points(outcomes, points)
         # While nbgrader grades, what was expected stays out of the table: the notebook becomes the student's feedback.
         reveal = not _nbgrader_grades()
@@ -206,6 +210,16 @@ class Checks:
             return Problem("wrong type", f"got {error}")
         except Exception as error:  # an object that breaks when it is looked at
             return Problem("wrong type", f"got an object that cannot be read ({type(error).__name__})")
+
+
+def judge_all(observations: list[Observation]) -> list[Outcome]:
+    """Judge every check of a cell. While a stub is still there, refusing bad input earns nothing: that was given."""
+    outcomes = [judge_one(observation) for observation in observations]
+    stub = next((outcome.problem for outcome in outcomes if outcome.unfinished), None)
+    if stub is None:
+        return outcomes
+    refusals = [item.kind == "raises" for item in observations]
+    return [replace(o, problem=stub) if refused else o for o, refused in zip(outcomes, refusals, strict=True)]
 
 
 def judge_one(observation: Observation) -> Outcome:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from course_utils.checks.compare import Problem, Tolerance
-from course_utils.checks.core import Observation, Outcome, Raised, judge_one
+from course_utils.checks.core import Observation, Outcome, Raised, judge_all
 from course_utils.checks.values import from_json, to_json
 
 MIME_TYPE = "application/x-course-checks+json"
@@ -45,10 +45,11 @@ def judge(student: dict, instructor: dict) -> list[Outcome]:
     for item in checks if isinstance(checks, list) else []:
         if isinstance(item, dict) and isinstance(item.get("name"), str):
             found.setdefault(item["name"], item.get("actual"))
-    return [_judge_item(item, found) for item in instructor["checks"]]
+    return judge_all([_observation(item, found) for item in instructor["checks"]])
 
 
-def _judge_item(item: dict, found: dict[str, Any]) -> Outcome:
+def _observation(item: dict, found: dict[str, Any]) -> Observation:
+    """One check of the instructor's record with what the student's record has under its name."""
     expected = item["bound"] if item["kind"] in ("at_least", "at_most") else _actual_from_json(item["actual"])
     if item["kind"] == "raises":
         expected = item["exception"]
@@ -59,7 +60,7 @@ def _judge_item(item: dict, found: dict[str, Any]) -> Outcome:
         except Exception as error:  # whatever stands there was written by a student's process
             actual = Problem("malformed record", str(error))
     tolerance = Tolerance(**item["tolerance"])
-    return judge_one(Observation(item["name"], item["kind"], actual, expected, tolerance, item["hint"]))
+    return Observation(item["name"], item["kind"], actual, expected, tolerance, item["hint"])
 
 
 def _observation_to_json(item: Observation) -> dict:

@@ -184,6 +184,18 @@ def test_partial_credit_is_the_fraction_of_passed_checks_rounded_down():
     assert check.score(points=2) == 1.5
 
 
+def test_given_argument_checks_earn_nothing_while_the_stub_is_there():
+    def given_then_stub(x):
+        if x > 1:
+            raise ValueError("given code")
+        return unfinished()
+
+    check = Checks("exercise")
+    check.equal("value", lambda: given_then_stub(1), 2)
+    check.raises("refuses 80", lambda: given_then_stub(80), ValueError)
+    assert check.score(points=2) == 0.0
+
+
 def test_full_points_need_every_check():
     check = Checks("exercise")
     for i in range(1000):
