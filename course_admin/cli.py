@@ -54,7 +54,8 @@ def _check(labs: list[Lab], repository: Repository) -> None:
     from course_admin.build.verify import check_lab, orphans
 
     found = {lab.name: check_lab(lab, repository) for lab in labs}
-    found |= {"labs/": orphans(repository)} if orphans(repository) else {}
+    if extra := orphans(repository):
+        found["labs/"] = extra
     for name, problems in found.items():
         for problem in problems:
             errors.print(str(problem), markup=False)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from nbgrader.utils import determine_grade, is_grade, is_solution
 
 CELL_TIMEOUT_S = 900
@@ -38,7 +37,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, *, allow_errors: bool
     notebook.metadata.update(metadata)
 
 
-def failed_cell(notebook: nbformat.NotebookNode, error: CellExecutionError) -> int:
+def failed_cell(notebook: nbformat.NotebookNode) -> int:
     """Index of the cell that raised: the last one with an error output (0 if none has)."""
     for index in reversed(range(len(notebook.cells))):
         outputs = notebook.cells[index].get("outputs", [])

@@ -125,7 +125,7 @@ def _execute(notebook: nbformat.NotebookNode, cells: list[Cell], folder: Path) -
     try:
         execute(notebook, folder)
     except CellExecutionError as error:
-        cell = cells[failed_cell(notebook, error)]
+        cell = cells[failed_cell(notebook)]
         raise BuildError([cell.problem(f"the cell raised {error.ename}: {error.evalue}")]) from None
     by_id = {
         built.metadata.nbgrader.grade_id: cell for built, cell in zip(notebook.cells, cells, strict=True) if cell.tag

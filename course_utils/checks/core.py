@@ -218,8 +218,8 @@ def judge_all(observations: list[Observation]) -> list[Outcome]:
     stub = next((outcome.problem for outcome in outcomes if outcome.unfinished), None)
     if stub is None:
         return outcomes
-    refusals = [item.kind == "raises" for item in observations]
-    return [replace(o, problem=stub) if refused else o for o, refused in zip(outcomes, refusals, strict=True)]
+    pairs = zip(observations, outcomes, strict=True)
+    return [replace(outcome, problem=stub) if item.kind == "raises" else outcome for item, outcome in pairs]
 
 
 def judge_one(observation: Observation) -> Outcome:
