@@ -245,8 +245,11 @@ def verify() -> dict[str, str]:
     for file_name, sha256 in data_files.FASHION_MNIST_SHA256.items():
         path = data_files.fashion_mnist_folder() / file_name
         outcome[str(path)] = _outcome(data_files.check_embedded, path, sha256)
-    for name in checkpoints.RESNET20_CHANNELS:
-        path = checkpoints.checkpoint_folder() / f"resnet20_{name}.safetensors"
+    for file_name, sha256 in data_files.TEXTS_SHA256.items():
+        path = data_files.texts_folder() / file_name
+        outcome[str(path)] = _outcome(data_files.check_embedded, path, sha256)
+    for name in checkpoints.NAMES:
+        path = checkpoints.checkpoint_folder() / f"{name}.safetensors"
         outcome[str(path)] = _outcome(checkpoints.check_checkpoint, path.stem)
     outcome[str(data_files.cifar10_path())] = _outcome(data_files.read_cifar10)
     return outcome

@@ -6,8 +6,8 @@ that repairs it. Nothing is ever replaced silently.
 
 There are two kinds of files:
 
-* **Embedded** files lie in the repository's `data/` folder (Fashion-MNIST, checkpoints). Their sha256 is written down
-  here.
+* **Embedded** files lie in the repository's `data/` folder (Fashion-MNIST, two texts, checkpoints). Their sha256 is
+  written down here.
 * **Fetched** files (CIFAR-10) lie in a cache folder: the folder that the environment variable `COURSE_DATA` names, or
   else `data/cache/`. CIFAR-10 is kept as one `.npz` of uint8 arrays. A zip archive of the same arrays can differ in its
   bytes (time stamps, order of the images), so we check a *fingerprint* of the content: the sum, modulo 2^256, of the
@@ -29,6 +29,10 @@ FASHION_MNIST_SHA256 = {
     "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+TEXTS_SHA256 = {
+    "austen.txt": "74e28a1c99b229d5d587d9e627753bf30d25d139a6f1c129aac93b72469c9b7e",
+    "bierce.txt": "484dfb98227ee7a0cd82c9a578b9976bec9ce9f8a540a3b8d2d82e7518074bde",
 }
 CIFAR10_COUNTS = {"train": 50_000, "test": 10_000}
 CIFAR10_FINGERPRINT = {
@@ -54,6 +58,11 @@ def cache_folder() -> Path:
 def fashion_mnist_folder() -> Path:
     """Return the folder that holds the four embedded Fashion-MNIST files."""
     return DATA_FOLDER / "fashion_mnist"
+
+
+def texts_folder() -> Path:
+    """Return the folder that holds the two embedded texts."""
+    return DATA_FOLDER / "texts"
 
 
 def cifar10_path() -> Path:

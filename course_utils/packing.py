@@ -9,6 +9,12 @@ out of n, without losing any of them:
   column, then the k values. A column number takes 2 bytes where a row has more than 256 weights, else 1: about
   (4 + 2) k bytes. It wins over the bitmap only when very few weights are left (2 k < n / 8: sparsity above 94 %).
 
+A quantized weight has few different values; for those there is
+
+* **codebook + codes**: for each output channel the list of its different values, for each weight that is not zero the
+  number of its value in ceil(log2 values) bits, and a bitmap of the zeros if there are any. Layers that this would not
+  make smaller (those that stayed in float) are written as bitmap + values.
+
 Sizes here are sizes of files that were written and read back, with headers and with everything that is not pruned
 (biases, batch-norm), not numbers from these formulas. The container is safetensors: names, shapes, raw numbers.
 """
@@ -29,7 +35,8 @@ from course_utils.checkpoints import save_weights
 from course_utils.data_files import DamagedData, MissingData
 from course_utils.resnet import weighted_layers
 
-LAYOUTS = {"bitmap": ("bitmap", "values"), "csr": ("row_starts", "columns", "values")}
+LAYOUTS = ("bitmap", "csr", "codebook")
+PARTS = ("bitmap", "values", "row_starts", "columns", "codes", "codebook")  # what `unpack` may find of a weight
 
 
 def save_dense(model: nn.Module, path: str | Path) -> int:
@@ -51,7 +58,7 @@ def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> i
     Args:
         model: Any module; its weights are float32. What is no such weight is written dense.
         path: The file to write.
-        layout: `"bitmap"` or `"csr"`; see the module's text.
+        layout: `"bitmap"`, `"csr"` or `"codebook"`; see the module's text.
 
     Returns:
         Size of the file in bytes.
@@ -66,7 +73,7 @@ def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> i
     for name in _weight_names(model):
         weight = tensors.pop(name)
         shapes[name] = list(weight.shape)
-        parts = pack_bitmap(weight) if layout == "bitmap" else pack_csr(weight)
+        parts = pack(weight, layout)
         tensors |= {f"{name}:{part}": tensor for part, tensor in parts.items()}
     metadata = {"layout": layout, "shapes": json.dumps(shapes, separators=(",", ":"))}
     return Path(path).write_bytes(safetensors.torch.save(tensors, metadata=metadata))
@@ -110,11 +117,16 @@ def read_packed(path: str | Path) -> dict[str, torch.Tensor]:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no dict
         for name, shape in json.loads(metadata["shapes"]).items():
-            parts = {part: tensors.pop(f"{name}:{part}") for part in LAYOUTS[metadata["layout"]]}
+            parts = {part: tensors.pop(f"{name}:{part}") for part in PARTS if f"{name}:{part}" in tensors}
             tensors[name] = unpack(parts, tuple(shape))
     except (OSError, LookupError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise DamagedData(f"{path} is not a packed model ({type(error).__name__}: {error})") from error
     return tensors
+
+
+def pack(weight: torch.Tensor, layout: str) -> dict[str, torch.Tensor]:
+    """Split a weight into the arrays of a layout, one of LAYOUTS."""
+    return {"bitmap": pack_bitmap, "csr": pack_csr, "codebook": pack_codebook}[layout](weight)
 
 
 def pack_bitmap(weight: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -149,8 +161,34 @@ def pack_csr(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
+def pack_codebook(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Split a weight of few different values into values, numbers of values, and a bitmap of the zeros.
+
+    Args:
+        weight: Shape (rows, ...), float32; rows are output channels.
+
+    Returns:
+        `codebook` (rows, most values of a row other than 0) float32, `codes` uint8 (the numbers of the weights that are
+        not zero, ceil(log2 values) bits each, least significant first) and `bitmap` uint8, empty where no weight is
+        zero. Where bitmap + values would be smaller: the parts of `pack_bitmap`.
+    """
+    rows = weight.reshape(len(weight), -1).numpy()
+    values = [np.unique(row[row != 0]) for row in rows]
+    codebook = np.zeros((len(rows), max(1, *map(len, values))), np.float32)
+    for book, own in zip(codebook, values, strict=True):
+        book[: len(own)] = own
+    codes = np.concatenate([np.searchsorted(own, row[row != 0]) for own, row in zip(values, rows, strict=True)])
+    bits = (codes[:, None] >> np.arange(_n_bits(codebook.shape[1]))) & 1
+    zeros = np.packbits(rows != 0) if (rows == 0).any() else np.empty(0, np.uint8)
+    packed = {"codebook": codebook, "codes": np.packbits(bits.astype(np.uint8)), "bitmap": zeros}
+    dense = pack_bitmap(weight)
+    if sum(part.nbytes for part in packed.values()) >= sum(part.nbytes for part in dense.values()):
+        return dense
+    return {name: torch.from_numpy(part) for name, part in packed.items()}
+
+
 def unpack(parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
-    """Rebuild the weight from the arrays of `pack_bitmap` or `pack_csr`.
+    """Rebuild the weight from the arrays of `pack_bitmap`, `pack_csr` or `pack_codebook`.
 
     Args:
         parts: The arrays by name.
@@ -159,6 +197,8 @@ def unpack(parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tens
     Returns:
         The weight, float32, of that shape.
     """
+    if "codebook" in parts:
+        return _from_codebook(parts, shape)
     weight = torch.zeros(shape, dtype=parts["values"].dtype)
     if "bitmap" in parts:
         present = np.unpackbits(parts["bitmap"].numpy(), count=weight.numel()).astype(bool)
@@ -170,12 +210,29 @@ def unpack(parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tens
     return weight
 
 
+def _from_codebook(parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    codebook, bitmap = parts["codebook"].numpy(), parts["bitmap"].numpy()
+    weight = np.zeros((shape[0], int(np.prod(shape[1:]))), np.float32)
+    present = np.unpackbits(bitmap, count=weight.size).astype(bool) if len(bitmap) else np.ones(weight.size, bool)
+    n_codes, n_bits = int(present.sum()), _n_bits(codebook.shape[1])
+    bits = np.unpackbits(parts["codes"].numpy(), count=n_codes * n_bits).reshape(n_codes, n_bits)
+    codes = (bits.astype(np.int64) << np.arange(n_bits)).sum(1)
+    rows = np.flatnonzero(present) // weight.shape[1]
+    weight.reshape(-1)[present] = codebook[rows, codes]
+    return torch.from_numpy(weight.reshape(shape))
+
+
+def _n_bits(n_values: int) -> int:
+    """Return the bits that n_values different numbers need, at least 1."""
+    return max(1, (n_values - 1).bit_length())
+
+
 def size_on_disk(model: nn.Module, layout: str = "dense") -> int:
     """Measure how many bytes a model's file has: write it, read it back, compare, and delete it.
 
     Args:
         model: Any module.
-        layout: `"dense"`, `"bitmap"` or `"csr"`.
+        layout: `"dense"`, `"bitmap"`, `"csr"` or `"codebook"`.
 
     Returns:
         Size of the file in bytes, headers included.

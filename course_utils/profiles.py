@@ -1,7 +1,9 @@
 """Quick and full: how much work a lab does.
 
 The same notebook serves a 2-core laptop without a network and a machine that repeats the published experiment. What
-differs is numbers, and they are all here: a notebook asks `profile.finetune_epochs` and never which profile it runs in.
+differs is numbers. Those that all labs share are here (data set, images, batch size, seed); a lab's own (epochs,
+levels) are in its plan, for example `course_utils.pruning.plan`. A notebook asks `plan.finetune_epochs` and never which
+profile it runs in.
 
 The environment variable `COURSE_PROFILE` chooses: `quick` (the default; embedded data, minutes) or `full` (CIFAR-10 and
 the published numbers of epochs; a GPU, or hours of a CPU).
@@ -11,11 +13,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # a profile can be read without waiting for torch
     from course_utils.data import Dataset
     from course_utils.resnet import ResNet
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,6 @@ class Profile:
         n_train: Training images used; None for all.
         n_test: Test images used for final accuracies; None for all.
         n_scan: Test images used where accuracy is computed very many times (sensitivity scans, sweeps).
-        train_epochs: Epochs of training a network from scratch.
-        finetune_epochs: Epochs of finetuning a compressed network.
-        iterative_epochs: Epochs of an iterative schedule in all; its first half compresses step by step.
         batch_size: Images an optimiser step.
         padding: Pixels of padding before the random crop.
         seed: Seed of everything random.
@@ -41,9 +42,6 @@ class Profile:
     n_train: int | None
     n_test: int | None
     n_scan: int
-    train_epochs: int
-    finetune_epochs: int
-    iterative_epochs: int
     batch_size: int
     padding: int
     seed: int = 0
@@ -82,9 +80,6 @@ PROFILES = {
         n_train=10_000,
         n_test=5_000,
         n_scan=1_000,
-        train_epochs=4,
-        finetune_epochs=2,
-        iterative_epochs=4,
         batch_size=128,
         padding=2,
     ),
@@ -94,9 +89,6 @@ PROFILES = {
         n_train=None,
         n_test=None,
         n_scan=10_000,
-        train_epochs=80,
-        finetune_epochs=20,
-        iterative_epochs=20,
         batch_size=128,
         padding=4,
     ),
@@ -116,3 +108,21 @@ def current() -> Profile:
     if name not in PROFILES:
         raise ValueError(f"COURSE_PROFILE must be one of {sorted(PROFILES)} (or unset for 'quick'), got {name!r}")
     return PROFILES[name]
+
+
+def plan_of(plans: dict[str, Plan], profile: Profile) -> Plan:
+    """Return a lab's numbers for a profile.
+
+    Args:
+        plans: Profile name -> the lab's numbers.
+        profile: For example `current()`.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: If the profile is not one of those in `PROFILES`.
+    """
+    if profile.name not in plans:
+        raise ValueError(f"profile must be one of {sorted(PROFILES)}, got {profile.name!r}")
+    return plans[profile.name]

@@ -17,19 +17,22 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-def cosine(progress: float) -> float:
-    """Return (1 + cos(pi * progress)) / 2: from 1 down to 0.
+def cosine(progress: float, t_max: float = 1.0) -> float:
+    """Return (1 + cos(pi * progress / t_max)) / 2: from 1 down to 0 at t_max, and up again after it.
 
     Args:
         progress: Fraction of the steps done, from 0 to 1.
+        t_max: Fraction of the steps at which the factor is 0, above 0: torch's `CosineAnnealingLR` has it as T_max, in
+            calls of its step method. 1 is what one wants; with less the rate rises again before the end, with more it
+            is still high when training stops.
 
     Returns:
-        The factor, from 1 to 0.
+        The factor, from 0 to 1.
 
     Source:
         Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), equation 5.
     """
-    return 0.5 * (1 + math.cos(math.pi * progress))
+    return 0.5 * (1 + math.cos(math.pi * progress / t_max))
 
 
 def warmup_cosine(progress: float, warmup: float = 0.05) -> float:
@@ -78,6 +81,23 @@ def multi_step(progress: float, milestones: tuple[float, ...] = (0.5, 0.75), gam
         He et al. (2015), section 4.2: milestones at 32 000 and 48 000 of 64 000 steps, gamma 0.1.
     """
     return gamma ** sum(progress >= milestone for milestone in milestones)
+
+
+def exponential_rise(progress: float, start: float = 1e-5) -> float:
+    """Return start ** (1 - progress): from start up to 1, by the same factor at every step.
+
+    Args:
+        progress: Fraction of the steps done, from 0 to 1.
+        start: The factor at the beginning, above 0 and below 1.
+
+    Returns:
+        The factor, from start to 1.
+
+    Source:
+        The ramp of a learning-rate range test: Smith, "Cyclical learning rates for training neural networks" (2017),
+        section 3.3 (there a straight line).
+    """
+    return start ** (1 - progress)
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -188,27 +188,25 @@ class _Loop:
 
     def train_epoch(self, bar: tqdm) -> dict[str, float]:
         """Train for one epoch; return its row of the history, without the test accuracy."""
-        state, n_seen, start = self.state, 0, time.perf_counter()
-        loss_sum = torch.zeros((), device=self.on.device)
-        n_right = torch.zeros((), device=self.on.device, dtype=torch.long)
+        state, start = self.state, time.perf_counter()
+        loss_sum, accuracy_sum = torch.zeros(2, device=self.on.device)
         state.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed())
             for images, labels in self.batches():
-                loss, logits = self.step(images, labels)
-                loss_sum += loss  # a tensor on the device: no waiting for it at every step
-                n_right += (logits.argmax(1) == labels).sum()
-                n_seen += len(labels)
+                self.step(images, labels)
+                loss_sum += state.loss  # tensors on the device: no waiting for them at every step
+                accuracy_sum += state.accuracy
                 bar.update(1)
         return {
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             "train_loss": loss_sum.item() / state.steps_per_epoch,
-            "train_accuracy": n_right.item() / n_seen,
+            "train_accuracy": accuracy_sum.item() / state.steps_per_epoch,
             "seconds": time.perf_counter() - start,
         }
 
-    def step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one optimiser step on a batch; return its loss and its logits, detached."""
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take one optimiser step on a batch; `state` holds its loss and accuracy afterwards."""
         state, factor = self.state, self.schedule(self.state.progress)
         for group, peak in zip(state.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
@@ -221,10 +219,10 @@ class _Loop:
         loss.backward()
         state.optimizer.step()
         state.step += 1
+        state.loss, state.accuracy = loss.detach(), (logits.detach().argmax(1) == labels).float().mean()
         self.hooks.call("after_step", state)
         if self.average is not None:
             self.average.update(state.model)
-        return loss.detach(), logits.detach()
 
     def test_accuracy(self, evaluate_every: int) -> float:
         """Evaluate on the test images if this epoch is one of those evaluated, else return NaN."""

@@ -58,6 +58,8 @@ class TrainingState:
         history: One row for each finished epoch.
         epoch: Number of the current epoch, from 0.
         step: Number of optimiser steps done since the start.
+        loss: Loss of the step just taken, a scalar tensor on the training device; None before the first.
+        accuracy: Accuracy on the batch of the step just taken, likewise.
     """
 
     model: nn.Module
@@ -67,6 +69,8 @@ class TrainingState:
     history: History
     epoch: int = 0
     step: int = 0
+    loss: torch.Tensor | None = None
+    accuracy: torch.Tensor | None = None
 
     @property
     def progress(self) -> float:

@@ -9,7 +9,8 @@ check, so that code that is missing, unfinished or broken becomes a failed check
 
 Open mode (the default) compares at once; `score` shows a table and returns the points, which nbgrader reads as partial
 credit. Sealed mode (COURSE_CHECKS=sealed) evaluates no expected value and compares nothing: `score` emits what was
-observed as JSON for `course_utils.checks.judge`, which compares it elsewhere with what the instructor's notebook saw.
+observed as JSON for `course_utils.checks.judge`, which compares it elsewhere with what the instructor's notebook
+expects: mode "expected", in which that notebook emits the expected values in place of the observed ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from course_utils.checks import compare, table
 from course_utils.checks.compare import Problem, Tolerance
 from course_utils.checks.values import NotPlain, describe, plain
 
-MODES = ("open", "sealed")
+MODES = ("open", "sealed", "expected")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Observation:
     expected: Any
     tolerance: Tolerance
     hint: str
+    measure: Callable[[Any], float] | None = None
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a check will be measured on, elsewhere. made is plain data, Raised or Problem."""
+
+    made: Any
 
 
 @dataclass(frozen=True)
@@ -116,8 +125,10 @@ class Checks:
         self.mode = os.environ.get("COURSE_CHECKS", "open")
         if self.mode not in MODES:
             raise ValueError(f"COURSE_CHECKS must be one of {', '.join(MODES)}; got {self.mode!r}")
-        if self.mode == "sealed" and _nbgrader_grades():
-            raise ValueError("COURSE_CHECKS=sealed shows no points, so nbgrader's autograde cannot use it; unset it")
+        if self.mode != "open" and _nbgrader_grades():
+            raise ValueError(
+                f"COURSE_CHECKS={self.mode} shows no points, so nbgrader's autograde cannot use it; unset it"
+            )
         self._observations: list[Observation] = []
 
     def close(
@@ -137,23 +148,54 @@ class Checks:
             raise ValueError(
                 f"{name!r}: close needs rtol > 0 or atol > 0, got rtol={rtol}, atol={atol}; exact values: equal"
             )
-        self._add(name, "close", self._observe(actual), expected, Tolerance(rtol, atol), hint)
+        self._add(name, "close", self.observe(actual), expected, Tolerance(rtol, atol), hint)
 
     def equal(self, name: str, actual: Any, expected: Any, *, dtype: bool = False, hint: str = "") -> None:
         """Check exact equality: masks, counts, strings, truth values, lists or dicts of them. See close for Args."""
-        self._add(name, "equal", self._observe(actual), expected, Tolerance(dtype=dtype), hint)
+        self._add(name, "equal", self.observe(actual), expected, Tolerance(dtype=dtype), hint)
 
     def at_least(self, name: str, actual: Any, bound: float, *, hint: str = "") -> None:
         """Check that actual is one number >= bound."""
-        self._add(name, "at_least", self._observe(actual), bound, Tolerance(), hint)
+        self._add(name, "at_least", self.observe(actual), bound, Tolerance(), hint)
 
     def at_most(self, name: str, actual: Any, bound: float, *, hint: str = "") -> None:
         """Check that actual is one number <= bound."""
-        self._add(name, "at_most", self._observe(actual), bound, Tolerance(), hint)
+        self._add(name, "at_most", self.observe(actual), bound, Tolerance(), hint)
+
+    def measured(
+        self,
+        name: str,
+        artefact: Any,
+        measure: Callable[[Any], float],
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        hint: str = "",
+    ) -> None:
+        """Check a number that is measured on an artefact: measure(artefact) >= at_least, or <= at_most.
+
+        For results that code could otherwise report about itself, such as an accuracy. In sealed mode only the
+        artefact is recorded; whoever grades measures it, where the code that made it has never run.
+
+        Args:
+            name: what the check shows, unique within the cell.
+            artefact: data (bytes of a file as an array, for example), or a function without arguments that returns it.
+            measure: a function at the top level of a module of the course, from the artefact to one number.
+            at_least: lower bound.
+            at_most: upper bound, if there is no lower one.
+            hint: advice shown when the check fails.
+        """
+        made = self.observe(artefact)
+        kind, bound = ("at_most", at_most) if at_least is None else ("at_least", at_least)
+        if self.mode == "sealed":
+            self._add(name, "measured", Artefact(made), None, Tolerance(), hint)
+            return
+        known = isinstance(made, (Raised, Problem))
+        self._add(name, kind, made if known else self.observe(lambda: measure(made)), bound, Tolerance(), hint, measure)
 
     def raises(self, name: str, function: Callable[[], Any], exception: type[Exception], *, hint: str = "") -> None:
         """Check that calling the function raises the exception (or a subclass; an unfinished stub does not count)."""
-        self._add(name, "raises", self._observe(function), exception.__name__, Tolerance(), hint)
+        self._add(name, "raises", self.observe(function), exception.__name__, Tolerance(), hint)
 
     def score(self, points: float) -> Score | None:
         """The cell's last line: points times the fraction of passed checks, shown with a table.
@@ -163,7 +205,7 @@ class Checks:
 
         Returns:
             The points reached, rounded down to hundredths, so that only a cell with every check passed reaches the full
-            points; None in sealed mode, where nothing is compared.
+            points; None in the other modes, where nothing is compared.
 
         Raises:
             ValueError: if there is no check, or points is not a number > 0.
@@ -172,7 +214,7 @@ class Checks:
             raise ValueError(f"{self.name}: score() was called before any check was made")
         if isinstance(points, bool) or not isinstance(points, (int, float)) or not points > 0:
             raise ValueError(f"{self.name}: points must be a number > 0, got {points!r}")
-        if self.mode == "sealed":
+        if self.mode != "open":
             from course_utils.checks import sealed
 
             sealed.emit(self.name, points, self._observations)
@@ -185,14 +227,25 @@ class Checks:
             print(table.as_text(self.name, outcomes, value, points, reveal))
         return Score(value, outcomes, table.as_html(self.name, outcomes, value, points, reveal))
 
-    def _add(self, name: str, kind: str, actual: Any, expected: Any, tolerance: Tolerance, hint: str) -> None:
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        actual: Any,
+        expected: Any,
+        tolerance: Tolerance,
+        hint: str,
+        measure: Callable[[Any], float] | None = None,
+    ) -> None:
         if any(observation.name == name for observation in self._observations):
             raise ValueError(f"{self.name}: two checks are named {name!r}; names must be unique within a cell")
-        if self.mode == "sealed" and kind in ("close", "equal"):
+        if self.mode == "expected" and kind in ("close", "equal"):
+            actual = self.observe(expected)
+        if self.mode != "open" and kind in ("close", "equal"):
             expected = None
-        self._observations.append(Observation(name, kind, actual, expected, tolerance, hint))
+        self._observations.append(Observation(name, kind, actual, expected, tolerance, hint, measure))
 
-    def _observe(self, actual: Any) -> Any:
+    def observe(self, actual: Any) -> Any:
         """The actual value as plain data, or Raised, or the Problem that it is not data."""
         try:
             # What code writes to stderr (warnings, progress bars) is shown, but must not decide a grade: nbgrader

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from course_utils.checks.compare import Problem, Tolerance
-from course_utils.checks.core import Observation, Outcome, Raised, judge_all
+from course_utils.checks.core import Artefact, Checks, Observation, Outcome, Raised, judge_all
 from course_utils.checks.values import from_json, to_json
 
 MIME_TYPE = "application/x-course-checks+json"
@@ -70,10 +70,35 @@ def _observation_to_json(item: Observation) -> dict:
         data["bound"] = item.expected
     if item.kind == "raises":
         data["exception"] = item.expected
+    if item.measure is not None:
+        data["measure"] = f"{item.measure.__module__}:{item.measure.__name__}"
     return data
 
 
+def measure_all(artefacts: dict[str, dict], measures: dict[str, str]) -> None:
+    """Measure recorded artefacts and put the numbers into the cell's output. For graders, in a kernel of their own.
+
+    Args:
+        artefacts: what a record has as "actual" of each check that is to be measured, by name of the check; data from a
+            student's kernel.
+        measures: "module:function" of each, from the instructor's record.
+    """
+    from importlib import import_module
+
+    from IPython.display import display
+
+    checks, found = Checks("measured"), {}
+    for name, data in artefacts.items():
+        module, _, function = measures[name].partition(":")
+        measure = getattr(import_module(module), function)
+        made = from_json(data["artefact"]["value"])
+        found[name] = _actual_to_json(checks.observe(lambda measure=measure, made=made: measure(made)))
+    display({MIME_TYPE: found, "text/plain": f"{len(found)} measured"}, raw=True)
+
+
 def _actual_to_json(actual: Any) -> dict:
+    if isinstance(actual, Artefact):
+        return {"artefact": _actual_to_json(actual.made)}
     if isinstance(actual, Raised):
         return {"raised": list(actual.types), "message": actual.message, "where": actual.where}
     if isinstance(actual, Problem):
@@ -82,6 +107,9 @@ def _actual_to_json(actual: Any) -> dict:
 
 
 def _actual_from_json(data: dict) -> Any:
+    if "artefact" in data:  # nobody has measured it, because there was nothing to measure
+        made = _actual_from_json(data["artefact"])
+        return made if isinstance(made, (Raised, Problem)) else Problem("not measured", "the result was not measured")
     if "raised" in data:
         types = tuple(str(name) for name in data["raised"])
         return Raised(types or ("Exception",), str(data["message"]), str(data["where"]))

@@ -85,7 +85,7 @@ def test_macs_refuse_another_shape(shape):
         accounting.count_macs(resnet20(), shape)
 
 
-@pytest.mark.parametrize("layout", ["bitmap", "csr"])
+@pytest.mark.parametrize("layout", ["bitmap", "csr", "codebook"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95, 1.0])
 def test_what_is_packed_is_read_back_bit_for_bit(tmp_path, layout, sparsity):
     model, path = prune(tiny_model(), sparsity), tmp_path / "packed"
@@ -94,6 +94,26 @@ def test_what_is_packed_is_read_back_bit_for_bit(tmp_path, layout, sparsity):
     assert size_bytes == path.stat().st_size
     assert state_equal(accounting.load_packed(tiny_model(seed=1), path), model)
     assert accounting.size_on_disk(model, layout) == size_bytes
+
+
+def test_a_codebook_stores_few_values_in_few_bits(tmp_path):
+    """2 bits for every weight that is not zero, 1 bit for all where some are zero, 4 values of 4 bytes a channel."""
+    values = torch.tensor([-0.3, 0.1, 0.2, 0.7])
+    for sparsity in (0.0, 0.5):
+        model = prune(resnet20(), sparsity)
+        layers = [layer for _, layer in weighted_layers(model)][1:-1]
+        generator = torch.Generator().manual_seed(0)
+        for layer in layers:
+            drawn = values[torch.randint(0, 4, layer.weight.shape, generator=generator)]
+            layer.weight.data = torch.where(layer.weight == 0, 0.0, drawn * torch.rand(len(drawn), generator=generator)[:, None, None, None])
+        n, rows = sum(layer.weight.numel() for layer in layers), sum(len(layer.weight) for layer in layers)
+        k = sum(int((layer.weight != 0).sum()) for layer in layers)
+        path = tmp_path / "packed"
+        size_bytes = accounting.save_packed(model, path, "codebook")
+        assert state_equal(accounting.load_packed(resnet20(), path), model)
+        expected = 2 * k / 8 + (n / 8 if sparsity else 0) + 16 * rows
+        rest = accounting.size_on_disk(model, "dense") - 4 * n  # headers, batch norm, the two layers left in float
+        assert expected < size_bytes < expected + rest + 6_000
 
 
 def test_resnet20_packed_sizes_follow_the_formulas():
@@ -141,7 +161,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path):
 
 
 def test_an_unknown_layout_is_refused():
-    with pytest.raises(ValueError, match=r"\['bitmap', 'csr'\], got 'coo'"):
+    with pytest.raises(ValueError, match=r"\['bitmap', 'codebook', 'csr'\], got 'coo'"):
         accounting.size_on_disk(tiny_model(), "coo")
 
 

@@ -15,16 +15,16 @@ from course_utils.resnet import resnet20
 from course_utils.training import evaluate
 from tests.course_utils.tiny import FP32, cut_short, needs_cifar10, state_equal, tiny_dataset, tiny_model
 
-REQUIRED_ACCURACY = {"fashion_mnist": 0.935, "cifar10": 0.922}
+REQUIRED_ACCURACY = {"fashion_mnist": 0.935, "cifar10": 0.922, "cifar10_restarted": 0.922}
 
 
-@pytest.mark.parametrize("dataset_name", ["fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("dataset_name", REQUIRED_ACCURACY)
 def test_the_record_is_complete_and_reaches_the_bar(dataset_name):
     record = checkpoints.read_record(f"resnet20_{dataset_name}")
     assert record["test_accuracy"] >= REQUIRED_ACCURACY[dataset_name]
     for key in ("recipe", "torch", "trained_on", "command", "sha256", "history"):
         assert record[key], key
-    assert record["recipe"]["seed"] == 0
+    assert record["recipe"] == pretrain.RECIPES[record["name"]]
     assert len(record["history"]["test_accuracy"]) == record["recipe"]["epochs"]
 
 
@@ -36,9 +36,10 @@ def test_the_fashion_mnist_checkpoint_has_the_recorded_accuracy():
 
 
 @needs_cifar10
-def test_the_cifar10_checkpoint_has_the_recorded_accuracy():
-    record = checkpoints.read_record("resnet20_cifar10")
-    accuracy = evaluate(checkpoints.load_resnet20("cifar10"), data.load_cifar10(), on=FP32)
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_restarted"])
+def test_the_cifar10_checkpoints_have_the_recorded_accuracy(name):
+    record = checkpoints.read_record(f"resnet20_{name}")
+    accuracy = evaluate(checkpoints.load_resnet20(name), data.load_cifar10(), on=FP32)
     assert accuracy == pytest.approx(record["test_accuracy"], abs=5e-4)
 
 
@@ -50,7 +51,7 @@ def test_a_loaded_model_is_ready_for_evaluation_and_contiguous():
 
 
 def test_there_is_no_checkpoint_for_another_name():
-    with pytest.raises(ValueError, match=r"\['cifar10', 'fashion_mnist'\], got 'mnist'"):
+    with pytest.raises(ValueError, match=r"\['cifar10', 'cifar10_restarted', 'fashion_mnist'\], got 'mnist'"):
         checkpoints.load_resnet20("mnist")
 
 
@@ -150,6 +151,16 @@ def test_pretrain_resumes_and_writes_weights_with_their_record(tmp_path, tiny_re
     assert "fp32" in record["trained_on"]
     lines = (tmp_path / "state" / "resnet20_fashion_mnist.log").read_text().splitlines()
     assert len(lines) == 6  # three epochs of the first run; one and two of the interrupted one
+
+
+def test_a_restart_goes_on_from_another_checkpoint(tmp_path, tiny_recipe, copied_checkpoints, monkeypatch):
+    start = tiny_model(seed=9)
+    checkpoints.save_weights(start, copied_checkpoints / "start.safetensors")
+    monkeypatch.setitem(pretrain.RECIPES, "resnet20_fashion_mnist", {**tiny_recipe, "epochs": 0, "starts_from": "start"})
+    folders = {"out_folder": tmp_path / "out", "state_folder": tmp_path / "state", "precision": "fp32"}
+    path = pretrain.pretrain("resnet20_fashion_mnist", progress=False, **folders)
+    assert state_equal(checkpoints.load_weights(tiny_model(), path), start)
+    assert json.loads(path.with_suffix(".json").read_text())["recipe"]["starts_from"] == "start"
 
 
 def test_pretrain_refuses_an_unknown_name():

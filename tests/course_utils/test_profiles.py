@@ -27,7 +27,7 @@ def test_quick_is_the_default_and_needs_no_download(monkeypatch):
 def test_full_is_the_published_setting(monkeypatch):
     monkeypatch.setenv("COURSE_PROFILE", "full")
     full = profiles.current()
-    assert (full.name, full.dataset, full.n_train, full.finetune_epochs) == ("full", "cifar10", None, 20)
+    assert (full.name, full.dataset, full.n_train, full.batch_size) == ("full", "cifar10", None, 128)
 
 
 @pytest.mark.parametrize("value", ["Quick", "fast", "full,quick"])

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from course_utils import checkpoints, profiles, sweeps
-from course_utils import plots_pruning as pictures
+from course_utils import checkpoints, profiles, runtime
 from course_utils.data import load_cifar10
 from course_utils.pruning import (
     MaskedOptimizer,
+    challenge,
     cubic_schedule,
     global_prune_by_percentage,
     iterative_pruning,
@@ -30,13 +30,15 @@ from course_utils.pruning import (
     magnitude_mask,
     prune_by_percentage,
     sparsity_report,
+    sweeps,
 )
-from course_utils.pruning_challenge import challenge_score, enter_challenge, last_test_images
-from course_utils.pruning_given import apply_masks, masks_of, parameters_after, toy_network, toy_steps
-from course_utils.pruning_plan import plan_for
+from course_utils.pruning import plots as pictures
+from course_utils.pruning.challenge import challenge_score, enter_challenge, last_test_images
+from course_utils.pruning.given import apply_masks, masks_of, parameters_after, toy_network, toy_steps
+from course_utils.pruning.plan import plan_for
+from course_utils.pruning.widgets import PruningExplorer
 from course_utils.resnet import resnet20, weighted_layers
 from course_utils.training import evaluate, fit
-from course_utils.widgets_pruning import PruningExplorer
 from tests.course_utils.tiny import needs_cifar10, tiny_dataset, tiny_model
 
 CIFAR10_CHECKPOINT = checkpoints.checkpoint_folder() / "resnet20_cifar10.safetensors"
@@ -364,6 +366,20 @@ def test_challenge_judges_the_last_test_images():
     assert torch.equal(judged.test_images[-1], tiny_dataset(n_test=64).test_images[-1])
 
 
+def test_a_challenge_file_is_measured_after_it_has_been_read_back():
+    def compress(model, train_set, n_epochs):
+        global_prune_by_percentage(model, 0.6)
+        model.accuracy = 1.0  # whatever a network says about itself is not in its file
+        return model
+
+    entry, content = enter_challenge(compress), challenge.packed_file(compress)
+    assert (content.dtype, len(content)) == ("uint8", entry.size_bytes)
+    assert challenge.times_smaller(content) == entry.dense_bytes / entry.size_bytes > 2
+    assert challenge.sparsity_of_file(content) == entry.sparsity == pytest.approx(0.6, abs=1e-5)
+    assert 0.5 < challenge.accuracy_of_file(content) == entry.accuracy < entry.dense_accuracy
+    assert challenge.gain_of_file(content) == entry.score - entry.dense_accuracy
+
+
 def test_every_profile_has_a_plan_whose_pruning_fits():
     for profile in profiles.PROFILES.values():
         plan = plan_for(profile)
@@ -443,12 +459,21 @@ def test_finetuner_keeps_zeros_and_follows_its_cosine():
 @needs_cifar10
 @pytest.mark.skipif(not CIFAR10_CHECKPOINT.is_file(), reason=f"no checkpoint {CIFAR10_CHECKPOINT} (course pretrain)")
 @pytest.mark.parametrize(
-    ("prune", "sparsity", "published"),
-    [(prune_by_percentage, 0.4, 0.8874), (global_prune_by_percentage, 0.4, 0.8874), (global_prune_by_percentage, 0.6, 0.7223)],
-    ids=["per layer at 0.4", "global at 0.4", "global at 0.6"],
+    ("checkpoint", "prune", "sparsity", "published"),
+    [
+        ("cifar10", prune_by_percentage, 0.4, 0.8874),
+        ("cifar10", global_prune_by_percentage, 0.4, 0.8874),
+        ("cifar10", global_prune_by_percentage, 0.6, 0.7223),
+        ("cifar10_restarted", prune_by_percentage, 0.4, 0.8874),
+        ("cifar10_restarted", prune_by_percentage, 0.6, 0.7223),
+    ],
 )
-def test_one_shot_pruning_on_cifar10_reaches_the_published_accuracy(prune, sparsity, published):
-    """The published numbers are per layer; per layer at 0.6 our checkpoint stays below them (Lab 2, section 12, says so)."""
-    model = checkpoints.load_resnet20("cifar10")
+def test_one_shot_pruning_on_cifar10_reaches_the_published_accuracy(checkpoint, prune, sparsity, published):
+    """The published numbers are per layer, from a network of accuracy 0.9151.
+
+    Per layer at 0.6 the more accurate of our checkpoints (0.9262) stays below (Lab 2, section 12, says so); the one that
+    was restarted with more weight decay (0.9223) does not.
+    """
+    model = checkpoints.load_resnet20(checkpoint)
     prune(model, sparsity)
-    assert evaluate(model, load_cifar10()) >= published
+    assert evaluate(model, load_cifar10(), on=runtime.detect("cpu", precision="fp32")) >= published

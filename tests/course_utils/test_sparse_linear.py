@@ -23,7 +23,7 @@ from course_utils.sparse_linear import (
     trimmed_proximal_gradient_descent,
     trimmed_soft_threshold,
 )
-from course_utils.sparse_linear_given import lasso_on_support, numerical_gradient, sparse_problem, three_measurements
+from course_utils.sparse_linear.given import lasso_on_support, numerical_gradient, sparse_problem, three_measurements
 
 X, Y = three_measurements()
 SPARSE = np.array([0.0, -3.0, 0.0, 0.0, 1.0])
@@ -311,7 +311,7 @@ BAD = {
 EXERCISES = [
     function
     for _, function in inspect.getmembers(sparse_linear, inspect.isfunction)
-    if function.__module__ == sparse_linear.__name__
+    if function.__module__ == f"{sparse_linear.__name__}.solvers"
 ]
 CASES = [
     pytest.param(function, name, value, error, id=f"{function.__name__}-{name}-{i}")

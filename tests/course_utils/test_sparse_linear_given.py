@@ -10,9 +10,9 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import Lasso
 
-from course_utils import plots_sparse_linear as pictures
 from course_utils.sparse_linear import gradient, objective, proximal_gradient_descent, soft_threshold
-from course_utils.sparse_linear_given import (
+from course_utils.sparse_linear import plots as pictures
+from course_utils.sparse_linear.given import (
     comparison_table,
     firm_threshold,
     fista,
@@ -166,7 +166,7 @@ def test_a_norm_without_a_picture_is_refused():
 
 
 def test_moving_the_slider_redraws_the_picture_and_the_numbers():
-    from course_utils.widgets_sparse_linear import PenaltyExplorer
+    from course_utils.sparse_linear.widgets import PenaltyExplorer
 
     explorer = PenaltyExplorer({"soft": path, "fixed": lambda _: path(2.0)}, loss, penalty=1.0)
     before, said = bytes(explorer.image.value), explorer.status.value
@@ -179,7 +179,7 @@ def test_moving_the_slider_redraws_the_picture_and_the_numbers():
 
 
 def test_an_error_behind_the_slider_is_shown_not_swallowed():
-    from course_utils.widgets_sparse_linear import PenaltyExplorer
+    from course_utils.sparse_linear.widgets import PenaltyExplorer
 
     def broken(penalty):
         if penalty > 2:
@@ -193,7 +193,7 @@ def test_an_error_behind_the_slider_is_shown_not_swallowed():
 
 
 def test_an_explorer_without_methods_is_refused():
-    from course_utils.widgets_sparse_linear import PenaltyExplorer
+    from course_utils.sparse_linear.widgets import PenaltyExplorer
 
     with pytest.raises(ValueError, match=r"solvers must name at least one method"):
         PenaltyExplorer({}, loss)

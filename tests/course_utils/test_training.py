@@ -265,6 +265,16 @@ def test_schedules_agree_with_torch_and_with_their_ends():
         assert schedules.cosine(step / 10) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         peer.step()
+    for n_steps, t_max in ((30, 10), (10, 40)):  # too short: it rises again; too long: it hardly falls
+        peer = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=t_max)
+        optimizer.param_groups[0]["lr"] = 1.0
+        for step in range(n_steps):
+            factor = schedules.cosine(step / n_steps, t_max=t_max / n_steps)
+            assert factor == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)  # torch's is a recursion
+            optimizer.step()
+            peer.step()
+    rise = [schedules.exponential_rise(p, 1e-4) for p in (0, 0.5, 1)]
+    assert rise == pytest.approx([1e-4, 1e-2, 1], rel=1e-12)
     for schedule in (schedules.warmup_cosine, schedules.one_cycle):
         values = [schedule(step / 1000) for step in range(1001)]
         assert (values[0], max(values)) == (0, pytest.approx(1, abs=1e-12))

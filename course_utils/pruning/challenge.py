@@ -21,13 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from course_utils import data, profiles
 from course_utils.accounting import load_packed, save_dense, save_packed, total_sparsity
 from course_utils.data import Dataset
 from course_utils.profiles import Profile
-from course_utils.pruning_plan import plan_for
+from course_utils.pruning.plan import plan_for
 from course_utils.training import evaluate
 
 ACCURACY_PER_HALVING = 0.02
@@ -80,8 +81,9 @@ def challenge_score(accuracy: float, size_bytes: int, dense_bytes: int) -> float
     return accuracy + ACCURACY_PER_HALVING * math.log2(dense_bytes / size_bytes)
 
 
-@functools.cache
-def enter_challenge(compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile | None = None) -> Entry:
+def enter_challenge(
+    compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile | None = None
+) -> Entry:
     """Let a function compress the profile's checkpoint, write the result packed, and judge the file.
 
     The entry of a function is computed once; defining the function anew makes a new entry.
@@ -91,7 +93,26 @@ def enter_challenge(compress: Callable[[nn.Module, Dataset, int], nn.Module], pr
         profile: Which network and data; `profiles.current()` when None.
 
     Returns:
-        The judged file. Of the layouts "bitmap" and "csr" the one with the smaller file is taken.
+        The judged file.
+
+    Raises:
+        TypeError: If the function returns no network.
+    """
+    return judge_file(packed_file(compress, profile), profile)
+
+
+@functools.cache
+def packed_file(
+    compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile | None = None
+) -> np.ndarray:
+    """Let a function compress the profile's checkpoint, and write the result packed.
+
+    Args:
+        compress: See `enter_challenge`.
+        profile: Which network and data; `profiles.current()` when None.
+
+    Returns:
+        The bytes of the file, uint8. Of the layouts "bitmap" and "csr" the one with the smaller file is taken.
 
     Raises:
         TypeError: If the function returns no network.
@@ -99,18 +120,88 @@ def enter_challenge(compress: Callable[[nn.Module, Dataset, int], nn.Module], pr
     profile = profiles.current() if profile is None else profile
     plan = plan_for(profile)
     dataset = data.load(profile.dataset)
-    dense = profile.load_resnet20()
     compressed = compress(profile.load_resnet20(), dataset.subset(n_train=plan.n_train), plan.challenge_epochs)
     if not isinstance(compressed, nn.Module):
         raise TypeError(f"compress must return the network, got a {type(compressed).__name__}")
     with tempfile.TemporaryDirectory() as folder:
         paths = {layout: Path(folder) / f"{layout}.safetensors" for layout in ("bitmap", "csr")}
         sizes = {layout: save_packed(compressed, path, layout) for layout, path in paths.items()}
-        smaller = min(sizes, key=sizes.__getitem__)
-        judged = load_packed(profile.load_resnet20(), paths[smaller]).eval()
+        return np.frombuffer(paths[min(sizes, key=sizes.__getitem__)].read_bytes(), dtype=np.uint8)
+
+
+def judge_file(content: np.ndarray, profile: Profile | None = None) -> Entry:
+    """Read a packed file back into a fresh network, and count and evaluate that. The same bytes are judged once.
+
+    Args:
+        content: The bytes of the file, uint8.
+        profile: Which network and data; `profiles.current()` when None.
+
+    Returns:
+        The judged file.
+    """
+    return _judge(content.tobytes(), profiles.current() if profile is None else profile)
+
+
+@functools.cache
+def _judge(content: bytes, profile: Profile) -> Entry:
+    dense = profile.load_resnet20()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "entry.safetensors"
+        path.write_bytes(content)
+        judged = load_packed(profile.load_resnet20(), path).eval()
         dense_bytes = save_dense(dense, Path(folder) / "dense.safetensors")
-    images = last_test_images(dataset)
-    return Entry(evaluate(judged, images), sizes[smaller], evaluate(dense, images), dense_bytes, total_sparsity(judged))
+    images = last_test_images(data.load(profile.dataset))
+    return Entry(evaluate(judged, images), len(content), evaluate(dense, images), dense_bytes, total_sparsity(judged))
+
+
+def times_smaller(content: np.ndarray) -> float:
+    """Compute (bytes of the dense file) / (bytes of this file), for the current profile.
+
+    Args:
+        content: The bytes of the file, uint8.
+
+    Returns:
+        The ratio; 1 for the dense file itself.
+    """
+    entry = judge_file(content)
+    return entry.dense_bytes / entry.size_bytes
+
+
+def accuracy_of_file(content: np.ndarray) -> float:
+    """Evaluate the network in a packed file, for the current profile.
+
+    Args:
+        content: The bytes of the file, uint8.
+
+    Returns:
+        Accuracy on the last test images, in [0, 1].
+    """
+    return judge_file(content).accuracy
+
+
+def gain_of_file(content: np.ndarray) -> float:
+    """Compute (score of the file) - (score of the dense network), for the current profile.
+
+    Args:
+        content: The bytes of the file, uint8.
+
+    Returns:
+        The gain; the dense network's score is its accuracy.
+    """
+    entry = judge_file(content)
+    return entry.score - entry.dense_accuracy
+
+
+def sparsity_of_file(content: np.ndarray) -> float:
+    """Compute the sparsity of the network in a packed file, for the current profile.
+
+    Args:
+        content: The bytes of the file, uint8.
+
+    Returns:
+        Fraction of convolution and linear weights that are zero.
+    """
+    return judge_file(content).sparsity
 
 
 def last_test_images(dataset: Dataset, n: int = N_JUDGED) -> Dataset:

@@ -22,8 +22,8 @@ from course_utils.accounting import total_sparsity
 from course_utils.data import Dataset
 from course_utils.latency import Latency, measure_latency
 from course_utils.profiles import Profile
-from course_utils.pruning_given import Masks, WrappedOptimizer
-from course_utils.pruning_plan import plan_for
+from course_utils.pruning.given import Masks, WrappedOptimizer
+from course_utils.pruning.plan import plan_for
 from course_utils.resnet import weighted_layers
 from course_utils.training import evaluate, fit, sgd
 

@@ -24,9 +24,9 @@ from torch import nn
 
 from course_utils import profiles
 from course_utils.data import Dataset
-from course_utils.pruning_given import Masks, WrappedOptimizer, apply_masks, check_prunable, check_weight
+from course_utils.pruning.given import Masks, WrappedOptimizer, apply_masks, check_prunable, check_weight
+from course_utils.pruning.sweeps import Finetuner
 from course_utils.resnet import weighted_layers
-from course_utils.sweeps import Finetuner
 from course_utils.validate import check_count, check_fraction
 
 

@@ -86,6 +86,4 @@ def plan_for(profile: Profile) -> PruningPlan:
     Raises:
         ValueError: If the profile is not one of those in `profiles.PROFILES`.
     """
-    if profile.name not in PLANS:
-        raise ValueError(f"profile must be one of {sorted(profiles.PROFILES)}, got {profile.name!r}")
-    return PLANS[profile.name]
+    return profiles.plan_of(PLANS, profile)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_utils import plots
-from course_utils.sparse_linear_given import lasso_on_support
+from course_utils.sparse_linear.given import lasso_on_support
 
 Loss = Callable[[np.ndarray], float]
 Elementwise = Callable[[np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from course_utils import plots
-from course_utils.plots_pruning import as_matrix, mark_level
+from course_utils.pruning.plots import as_matrix, mark_level
 from course_utils.resnet import weighted_layers
 
 

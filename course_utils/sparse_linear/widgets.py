@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from course_utils import plots
-from course_utils.plots_sparse_linear import line_of_weight
+from course_utils.sparse_linear.plots import line_of_weight
 
 Solver = Callable[[float], np.ndarray]
 LOSS_FLOOR = 1e-16  # losses below are drawn here: from 1e-16 on they are rounding errors

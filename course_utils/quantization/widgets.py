@@ -1,0 +1,120 @@
+"""Lab 3's sliders: bits against staircase, histogram and error of one layer, and against a batch's accuracy, live.
+
+As in the other labs the picture is a figure outside pyplot that is drawn into a PNG, which every notebook front end
+shows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from html import escape
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import nn
+
+from course_utils import plots
+from course_utils.quantization.plots import draw_levels, values_of
+from course_utils.resnet import weighted_layers
+
+
+class GridExplorer:
+    """One layer's weights, a number of bits, and what rounding does to them.
+
+    Args:
+        model: The network; not changed.
+        quantize: Function of a weight, bits and the options per_channel and symmetric, like `linear_quantize`.
+        accuracy: Function of bits and the same options that returns the accuracy of a batch when all inner layers are
+            rounded like this; None shows no accuracy.
+
+    Attributes:
+        view: The widget to show.
+        bits, layer, per_channel, symmetric, image, status: Its parts.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        quantize: Callable[..., torch.Tensor],
+        accuracy: Callable[..., float] | None = None,
+    ):
+        self.weights = {name: layer.weight.detach().clone() for name, layer in weighted_layers(model)}
+        self.quantize, self.accuracy = quantize, accuracy
+        self.visited: dict[tuple[bool, bool], dict[int, float]] = {}
+        self.bits = ipywidgets.IntSlider(value=4, min=2, max=8, description="bits", continuous_update=False)
+        self.layer = ipywidgets.Dropdown(options=list(self.weights), value=list(self.weights)[1], description="layer")
+        self.per_channel = ipywidgets.Checkbox(value=False, description="per channel", indent=False)
+        self.symmetric = ipywidgets.Checkbox(value=False, description="symmetric", indent=False)
+        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        self.status = ipywidgets.HTML()
+        self.redraw()
+        controls = [self.bits, self.layer, self.per_channel, self.symmetric]
+        for control in controls:
+            control.observe(self._on_change, names="value")
+        self.view = ipywidgets.VBox([ipywidgets.HBox(controls), self.image, self.status])
+
+    def _on_change(self, _change: object) -> None:
+        try:
+            self.redraw()
+        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
+            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
+
+    @property
+    def options(self) -> Mapping[str, bool]:
+        """The two switches."""
+        return {"per_channel": self.per_channel.value, "symmetric": self.symmetric.value}
+
+    def redraw(self) -> None:
+        """Round the layer's weights and show staircase, values and errors, and the accuracies visited so far."""
+        weight = self.weights[self.layer.value]
+        quantized = self.quantize(weight, self.bits.value, **self.options)
+        figure = Figure(figsize=(11, 3.0), dpi=80, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, 3 if self.accuracy is None else 4)
+        self._draw_staircase(panels[0], weight, quantized)
+        draw_levels(panels[1], quantized)
+        panels[1].set(xlabel="quantized weight", ylabel="number of weights")
+        errors = values_of(quantized) - values_of(weight)
+        panels[2].hist(errors, bins=60, color=plots.COLORS["highlight"])
+        panels[2].set(xlabel="rounding error", ylabel="number of weights")
+        share = np.square(errors).sum() / np.square(values_of(weight)).sum()
+        text = f"largest error {np.abs(errors).max():.4f}, squared error {100 * share:.3g} % of the squared weights"
+        if self.accuracy is not None:
+            text += f"; accuracy of the batch {self._draw_accuracy(panels[3]):.3f}"
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
+        self.image.value, self.status.value = buffer.getvalue(), text
+
+    def _draw_staircase(self, axes, weight: torch.Tensor, quantized: torch.Tensor) -> None:
+        """Draw Q(w) against w; per channel that of the first channel."""
+        one = slice(0, 1) if self.per_channel.value else slice(None)
+        x, y = values_of(weight[one]), values_of(quantized[one])
+        order = np.argsort(x)
+        axes.plot(x[order], x[order], color=plots.COLORS["reference"], linewidth=1, linestyle=":")
+        axes.step(x[order], y[order], color=plots.COLORS["quantized"], where="mid", linestyle="-")
+        axes.set(xlabel="weight" + (", channel 0" if self.per_channel.value else ""), ylabel="quantized weight")
+
+    def _draw_accuracy(self, axes) -> float:
+        """Evaluate the batch and draw every accuracy that these options have shown so far."""
+        curve = self.visited.setdefault((self.per_channel.value, self.symmetric.value), {})
+        if self.bits.value not in curve:
+            curve[self.bits.value] = self.accuracy(self.bits.value, **self.options)
+        for (per_channel, symmetric), points in self.visited.items():
+            color = plots.COLORS["masked" if per_channel else "quantized"]
+            bits = sorted(points)
+            marker = "s" if symmetric else "o"
+            axes.plot(bits, [points[b] for b in bits], marker, color=color, linestyle="-", linewidth=1)
+        axes.axvline(self.bits.value, color=plots.COLORS["highlight"], linestyle="--", linewidth=1)
+        axes.set(xlabel="bits of all inner layers", ylabel="accuracy of the batch", xlim=(1.5, 8.5), ylim=(0, 1.02))
+        return curve[self.bits.value]
+
+
+def grid_explorer(
+    model: nn.Module, quantize: Callable[..., torch.Tensor], accuracy: Callable[..., float] | None = None
+) -> ipywidgets.VBox:
+    """Return the slider, the switches and the picture of a GridExplorer as one widget."""
+    return GridExplorer(model, quantize, accuracy).view
