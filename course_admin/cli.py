@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from course_admin import cli_class, cli_experiments
 from course_admin.paths import CourseError, Lab, Repository
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build, check and grade the labs of this course.")
@@ -19,6 +20,10 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 data_app = typer.Typer(no_args_is_help=True, help="Check the data sets that come with the course, fetch the others.")
 app.add_typer(data_app, name="data")
+app.command()(cli_experiments.experiment)
+app.command()(cli_experiments.results)
+for name, command in cli_class.COMMANDS.items():
+    app.command(name)(command)
 
 Labs = Annotated[list[str] | None, typer.Argument(metavar="[LAB]...", help="Labs by name or number; default: all.")]
 OneLab = Annotated[str, typer.Argument(metavar="LAB", help="A lab by name or number, for example lab1.")]
@@ -69,30 +74,46 @@ def grade(
     lab: OneLab,
     folder: Annotated[Path | None, typer.Option(help="Course folder with submitted/; default: the repository.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Grade again what has been graded already.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Use the Dask cluster at this address, tcp://host:8786.")
+    ] = None,
+    isolation: Annotated[
+        str, typer.Option(help="bubblewrap, or none: submissions run with your rights.")
+    ] = "bubblewrap",
+    gradebook: Annotated[
+        str | None, typer.Option(help="SQLAlchemy address; default: gradebook.db in the folder.")
+    ] = None,
+    cell_time: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 600.0,
+    notebook_time: Annotated[float, typer.Option(help="Seconds that one notebook may take.")] = 1800.0,
+    memory: Annotated[float, typer.Option(help="GiB of memory that one submission may use.")] = 4.0,
 ) -> None:
-    """Grade every submission of a lab, write feedback/ and grades/LAB.csv. Exit code 1 unless all were graded."""
-    from course_admin.grade import grade_lab, write_csv
+    """Grade every submission of a lab in parallel, each in a sandbox of its own; write feedback/ and grades/.
+
+    Killed and started again, it grades only what is missing. Exit code 1 unless every submission was graded.
+    """
+    from course_admin.grading.progress import ConsoleWatch
+    from course_admin.grading.run import Options, grade_lab
+    from course_admin.grading.sandbox import Limits
     from course_admin.nbgrader_course import NbgraderCourse
-    from course_admin.report import results_table
+    from course_admin.report import results_table, write_csv
 
     repository = Repository.find()
     chosen = repository.lab(lab)
-    course = NbgraderCourse(repository, folder)
-    with console.status("") as status:
-        results = grade_lab(
-            chosen,
-            course,
-            force=force,
-            progress=lambda name, done, n: status.update(f"grading {name} ({done + 1} of {n})"),
-        )
+    course = NbgraderCourse(repository, folder, db_url=gradebook)
+    limits = Limits(cell_s=cell_time, notebook_s=notebook_time, memory_bytes=int(memory * 2**30))
+    options = Options(force, workers, scheduler, isolation, limits)
+    with ConsoleWatch(console).shown() as watch:
+        results = grade_lab(chosen, course, options, watch)
     path = course.folder / "grades" / f"{chosen.name}.csv"
     write_csv(results, path)
     console.print(results_table(results, chosen.name))
     for result in results:
-        if result.reason:
-            errors.print(f"{result.student}: {result.reason}", markup=False)
-    console.print(f"grades: {path}\nfeedback: {course.folder / 'feedback'}/<student>/{chosen.name}/{chosen.name}.html")
-    if any(result.reason for result in results):
+        for line in filter(None, (result.reason, *result.repairs, *result.flags)):
+            errors.print(f"{result.student}: {line}", markup=False)
+    console.print(f"{watch.summary()}\ngrades: {path} and {course.folder / 'grades' / chosen.name}/<student>.json")
+    console.print(f"feedback: {course.folder / 'feedback'}/<student>/{chosen.name}/{chosen.name}.html")
+    if watch.done != watch.outcomes["graded"] + watch.outcomes["tampered"]:
         raise typer.Exit(1)
 
 
@@ -109,7 +130,7 @@ def demo(
     chosen = repository.lab(lab)
     results = run_demo(chosen, repository, folder.resolve(), say=console.print)
     console.print(results_table(results, f"{chosen.name}: three students"))
-    if any(result.reason for result in results):
+    if any(result.outcome != "graded" for result in results):
         raise CourseError("\n".join(f"{result.student}: {result.reason}" for result in results if result.reason))
     console.print(
         f"\nOpen next:\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+from nbgrader.converters import GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import SaveCells
 from sqlalchemy.exc import SAWarning
@@ -26,14 +26,23 @@ class NbgraderCourse:
         repository: where nbgrader_config.py is.
         folder: the course's own folder (submitted/, autograded/, feedback/, gradebook.db); default: the repository.
         source: the instructor's notebooks; default: the repository's solutions/.
+        db_url: SQLAlchemy address of the gradebook; default: nbgrader_config.py's, else gradebook.db in the folder.
     """
 
-    def __init__(self, repository: Repository, folder: Path | None = None, source: Path | None = None):
+    def __init__(
+        self,
+        repository: Repository,
+        folder: Path | None = None,
+        source: Path | None = None,
+        db_url: str | None = None,
+    ):
         _put_tools_on_path()
+        self.repository = repository
         self.folder = (folder or repository.root).resolve()
         self.config = PyFileConfigLoader("nbgrader_config.py", path=str(repository.root)).load_config()
         self.config.CourseDirectory.root = str(self.folder)
-        self.config.CourseDirectory.db_url = f"sqlite:///{self.folder / 'gradebook.db'}"
+        configured = self.config.CourseDirectory.get("db_url")
+        self.config.CourseDirectory.db_url = db_url or configured or f"sqlite:///{self.folder / 'gradebook.db'}"
         self.config.CourseDirectory.source_directory = str(source or repository.solutions)
         self.config.CourseDirectory.release_directory = str(repository.labs)
 
@@ -44,10 +53,6 @@ class NbgraderCourse:
     @property
     def db_url(self) -> str:
         return str(self.config.CourseDirectory.db_url)
-
-    def submitted(self, assignment: str) -> list[str]:
-        """Students who handed in something for the assignment, by name."""
-        return sorted(path.parent.name for path in (self.folder / "submitted").glob(f"*/{assignment}") if path.is_dir())
 
     def generate_assignment(self, assignment: str, *, database: bool, release: Path | None = None) -> None:
         """nbgrader's generate_assignment. Raises CourseError with nbgrader's log when it refuses.
@@ -69,18 +74,6 @@ class NbgraderCourse:
         if reason:
             advice = "; if graded cells were renamed, added or removed, grade into a fresh --folder" if database else ""
             raise CourseError(f"nbgrader could not release {assignment}: {reason}{advice}")
-
-    def autograde(self, assignment: str, student: str, *, force: bool) -> str:
-        """nbgrader's autograde for one student. Returns the reason why it failed, or ''."""
-        config = Config(self.config)
-        config.Autograde.force = force
-        return self._convert(Autograde, config, assignment, student)
-
-    def feedback(self, assignment: str, student: str, *, force: bool) -> str:
-        """nbgrader's generate_feedback for one student. Returns the reason why it failed, or ''."""
-        config = Config(self.config)
-        config.GenerateFeedback.force = force
-        return self._convert(GenerateFeedback, config, assignment, student)
 
     @staticmethod
     def _convert(converter: type, config: Config, assignment: str, student: str) -> str:

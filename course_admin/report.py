@@ -1,10 +1,13 @@
-"""Tables for the terminal."""
+"""The results of a class as a table for the terminal and as CSV."""
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 from rich.table import Table
 
-from course_admin.grade import Item, Result
+from course_admin.grading.results import CellResult, Result
 
 FEW_STUDENTS = 6  # up to so many students get a column each
 
@@ -48,18 +51,28 @@ def _by_student(results: list[Result], title: str) -> Table:
 
 
 def _maxima(results: list[Result]) -> dict[str, float]:
-    return {item.name: item.maximum for result in results for item in result.items}
+    return {item.name: item.maximum for result in results for item in result.cells}
 
 
 def _points(result: Result, name: str) -> str:
-    item = next((item for item in result.items if item.name == name), Item(name, None, 0.0))
-    if not result.items:
+    item = next((item for item in result.cells if item.name == name), CellResult(name, None, 0.0))
+    if not result.cells:
         return "-"
-    return "to mark" if item.points is None else f"{item.points:g}"
+    return ("to mark" if _is_written(item) else "-") if item.points is None else f"{item.points:g}"
+
+
+def _is_written(item: CellResult) -> bool:
+    return not item.checks
 
 
 def _total(result: Result) -> str:
-    return f"{result.points:g}" if result.items else "not graded"
+    return f"{result.points:g}" if result.outcome == "graded" else _outcome(result)
+
+
+def _outcome(result: Result) -> str:
+    """'missing', or with the points that were earned all the same: '3.5 (timed out)'."""
+    shown = {"unreadable": "not graded"}.get(result.outcome, result.outcome)
+    return f"{result.points:g} ({shown})" if result.cells else shown
 
 
 def _waiting(result: Result) -> str:
@@ -70,3 +83,22 @@ def _short(name: str) -> str:
     """The exercise's name: 'soft_threshold' of 'check_soft_threshold', 'bias (written)' of 'answer_bias'."""
     kind, _, rest = name.partition("_")
     return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name
+
+
+def write_csv(results: list[Result], path: Path) -> None:
+    """One row a student: points of each cell, total, maximum, points to mark, outcome, reason. Blank is not zero."""
+    names = list(dict.fromkeys(item.name for result in results for item in result.cells))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["student", *names, "total", "maximum", "waiting_for_marks", "outcome", "reason"])
+        for result in results:
+            points = {item.name: "" if item.points is None else f"{item.points:g}" for item in result.cells}
+            known = [
+                result.points if result.counts else None,
+                result.maximum or None,
+                result.waiting if result.cells else None,
+            ]
+            totals = ["" if value is None else f"{value:g}" for value in known]
+            row = [result.student, *(points.get(name, "") for name in names), *totals, result.outcome, result.reason]
+            writer.writerow(row)

@@ -144,18 +144,20 @@ def with_solution_markers(source: str) -> str:
 
     Signature, docstring and leading calls of argument checks (`check_...(...)`) stay outside, for students to keep.
     """
-    tree = ast.parse(source).body[0]
-    functions = (
-        [tree] if isinstance(tree, ast.FunctionDef) else [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-    )
     lines = source.rstrip("\n").split("\n")
-    for function in reversed(functions):  # from the end, so that line numbers above stay true
-        start, end, indent = _region(function, lines)
+    for function in reversed(functions_of(ast.parse(source).body[0])):  # from the end: line numbers above stay true
+        start, end, indent = region_to_write(function, lines)
         lines[start:end] = [indent + BEGIN_SOLUTION, *lines[start:end], indent + END_SOLUTION]
     return "\n".join(lines)
 
 
-def _region(function: ast.FunctionDef, lines: list[str]) -> tuple[int, int, str]:
+def functions_of(exercise: ast.FunctionDef | ast.ClassDef) -> list[ast.FunctionDef]:
+    """The functions whose bodies students write: the exercise itself, or every method of a class."""
+    members = [exercise] if isinstance(exercise, ast.FunctionDef) else exercise.body
+    return [node for node in members if isinstance(node, ast.FunctionDef)]
+
+
+def region_to_write(function: ast.FunctionDef, lines: list[str]) -> tuple[int, int, str]:
     """(first line, line after the last, indentation) of what students write, comments around it included."""
     n_given = _n_given(function.body)
     rest = function.body[n_given:]

@@ -15,6 +15,7 @@ from course_admin.build.problems import BuildError, Problem
 from course_admin.paths import CourseError, Lab, Repository
 
 SHORTEST_SECRET = 12  # characters; shorter lines (`return w`) say nothing and occur by chance
+PHRASES = {"super().__init__()", "raise NotImplementedError"}  # every program has these
 REGIONS = ((markers.BEGIN_SOLUTION, markers.END_SOLUTION), (markers.BEGIN_HIDDEN, markers.END_HIDDEN))
 
 
@@ -70,7 +71,7 @@ def secret_lines(notebook: nbformat.NotebookNode) -> set[str]:
         for index, line in enumerate(lines):
             (secret if index in hidden else visible).add(line.strip())
     text = "\n".join(visible)
-    return {line for line in secret if len(line) >= SHORTEST_SECRET and line not in text}
+    return {line for line in secret - PHRASES if len(line) >= SHORTEST_SECRET and line not in text}
 
 
 def _is_model_answer(cell: nbformat.NotebookNode) -> bool:

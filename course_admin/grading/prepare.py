@@ -1,0 +1,85 @@
+"""Making a lab's kit from its two notebooks. Hidden tests are read here; what is sealed of them goes further."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+
+from course_admin.grading.kit import Kit, PlanCell
+from course_admin.grading.sealing import modules_imported, seal
+from course_admin.grading.stubs import copy_course_utils
+
+FORMAT = 1  # raise it when the same kit would be executed differently
+
+
+def make_kit(
+    folder: Path,
+    lab: str,
+    *,
+    instructor: nbformat.NotebookNode,
+    released: nbformat.NotebookNode,
+    package: Path,
+    data: Path,
+    stub: bool = True,
+) -> Kit:
+    """Make the kit of a lab in an empty folder.
+
+    Args:
+        folder: where to write.
+        lab: name of the lab.
+        instructor: its notebook with hidden tests; they are read here and go no further.
+        released: the students' notebook.
+        package: the folder course_utils.
+        data: the folder of the course's data.
+        stub: whether exercises lose their bodies; False for the instructor's own run.
+
+    Returns:
+        The kit, saved.
+    """
+    cells = tuple(map(plan_cell, released.cells))
+    code = {cell.id: cell.source for cell in instructor.cells if cell.cell_type == "code"}
+    checks = {cell.name: code[cell.id] for cell in cells if cell.is_check}
+    sealed = seal(checks, [source for id, source in code.items() if id not in {c.id for c in cells if c.is_check}])
+    exercises = {cell.name for cell in cells if cell.solution and cell.cell_type == "code"} if stub else set()
+    copy_course_utils(package, folder / "course" / "course_utils", exercises)
+    (folder / "course" / "data").mkdir()
+    (folder / "course" / "cache").mkdir()
+    seen = [cell.source for cell in cells if cell.cell_type == "code" and not cell.is_check]
+    folders = {str(data.resolve()): "/course/data"} if data.is_dir() else {}
+    if cache := os.environ.get("COURSE_DATA", "").strip():
+        folders[str(Path(cache).resolve())] = "/course/cache"
+    environment = {"COURSE_PROFILE": os.environ.get("COURSE_PROFILE", ""), "COURSE_CHECKS": "sealed"}
+    preload = modules_imported([*seen, *sealed.values()])
+    kit = Kit(lab, cells, sealed, {}, {}, preload, folders, environment, dict(released.metadata), "", folder)
+    kit = Kit(**{**vars(kit), "digest": _digest(kit)})
+    kit.save()
+    return kit
+
+
+def plan_cell(cell: nbformat.NotebookNode) -> PlanCell:
+    """A cell of the released notebook."""
+    data = dict(cell.metadata.get("nbgrader", {}))
+    name = data.get("grade_id", "") if data.get("grade") or data.get("solution") else ""
+    flags = bool(data.get("grade")), bool(data.get("solution")), float(data.get("points", 0.0))
+    return PlanCell(cell.get("id", ""), cell.cell_type, cell.source, dict(cell.metadata), name, *flags)
+
+
+def digest_of_files(paths: Iterable[Path], root: Path) -> str:
+    """One hash of names and contents."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _digest(kit: Kit) -> str:
+    course = kit.folder / "course"
+    parts = [FORMAT, kit.lab, kit.sealed, [asdict(cell) for cell in kit.cells], kit.environment]
+    parts.append(digest_of_files((path for path in course.rglob("*.py") if path.is_file()), course))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,390 @@
+"""The sandbox that submissions run in: bubblewrap's command line, the waiting process inside it, and its limits.
+
+The kernel sees a read-only system, the installed Python packages, a copy of course_utils without the answers, the
+course's data, and an empty working folder in memory. It has no network, sees no other process, and finds nothing of
+the repository, of other submissions or of this machine's environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from course_admin.paths import CourseError
+
+ISOLATIONS = ("bubblewrap", "none")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "fonts", "localtime", "mime.types")
+INSIDE = Path(__file__).with_name("inside")
+FOLDER = "/submission"  # the working folder, as a kernel sees it
+START_TIMEOUT_S = 180.0  # importing torch from a cold disk
+KERNEL_TIMEOUT_S = 60.0
+KILL_TIMEOUT_S = 20.0  # on a machine that a fork bomb keeps busy
+UID_BASE = 900_000_000  # as root: kernels run as this number plus the worker's process id, a user that owns nothing
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use."""
+
+    cell_s: float = 600.0  # wall time of a cell
+    notebook_s: float = 1800.0  # wall time of all cells together
+    memory_bytes: int = 4 * 2**30  # resident memory of all processes together
+    processes: int = 64  # processes; where the system counts them, threads too, but more of these
+    disk_bytes: int = 512 * 2**20  # of each folder that can be written to
+    output_bytes: int = 10 * 2**20  # of one cell; what is more is cut
+
+
+class BubblewrapMissing(CourseError):
+    """There is no working bubblewrap on this machine."""
+
+
+def bubblewrap_problem() -> str:
+    """Why bubblewrap cannot be used here; '' if it can."""
+    return _bubblewrap_problem()
+
+
+@functools.cache
+def _bubblewrap_problem() -> str:
+    if not sys.platform.startswith("linux"):
+        return "bubblewrap needs Linux"
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed (Debian, Ubuntu: sudo apt install bubblewrap)"
+    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--proc", "/proc", "true"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+    return f"bubblewrap does not work on this machine: {reason}" if done.returncode else ""
+
+
+def require(isolation: str) -> None:
+    """Raise BubblewrapMissing when the isolation that was asked for cannot be had."""
+    if isolation not in ISOLATIONS:
+        raise CourseError(f"isolation must be one of {', '.join(ISOLATIONS)}; got {isolation!r}")
+    if sys.platform == "win32":
+        raise CourseError("grading runs on Linux and macOS; on Windows, use the Windows Subsystem for Linux")
+    if isolation == "bubblewrap" and (problem := bubblewrap_problem()):
+        raise BubblewrapMissing(
+            f"{problem}. Submissions are programs by people you may not trust; to run them with your own rights "
+            "all the same, give --isolation none"
+        )
+
+
+def python_folders() -> list[Path]:
+    """Where this Python and its installed packages are, without the repository itself."""
+    found = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), *map(Path, site.getsitepackages())}
+    found |= {Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    found |= {Path(sys.executable).resolve().parents[1]}
+    kept = sorted(path for path in found if path.is_dir())
+    inside = lambda path: any(path != other and path.is_relative_to(other) for other in (*kept, *map(Path, SYSTEM)))  # noqa: E731
+    return [path for path in kept if not inside(path) and str(path) not in SYSTEM]
+
+
+def command_line(kit: Path, run: Path, limits: Limits, options: dict, user_namespace: bool = False) -> list[str]:
+    """bubblewrap's command line for the waiting process.
+
+    Args:
+        kit: the lab's kit, see kit.py.
+        run: folder on this side that holds the sockets.
+        limits: sizes of the writable folders.
+        options: for zygote.py.
+        user_namespace: enter a user namespace even as root (bubblewrap does it by itself for everybody else).
+
+    Returns:
+        The words of the command.
+    """
+    words = ["bwrap", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    words += ["--unshare-user", "--uid", "1000", "--gid", "1000"] if user_namespace else []
+    words += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"]
+    size = str(limits.disk_bytes)
+    for folder in (FOLDER, "/tmp"):
+        words += ["--size", size, "--tmpfs", folder]
+    words += [*_system(), *_installed(), "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--proc", "/proc"]
+    words += ["--ro-bind", str(kit / "course"), "/course", "--bind", str(run), "/run/kernel"]
+    for outside, inside in json.loads((kit / "kit.json").read_text(encoding="utf-8"))["data"].items():
+        words += ["--ro-bind-try", outside, inside]
+    words += ["--ro-bind", str(INSIDE), "/inside", "--chdir", FOLDER, "--remount-ro", "/dev", "--remount-ro", "/"]
+    for name, value in _environment(options["threads"], "/course", FOLDER).items():
+        words += ["--setenv", name, value]
+    return [*words, sys.executable, "/inside/zygote.py", json.dumps(options)]
+
+
+def _system() -> Iterator[str]:
+    """The operating system's programs and libraries, and the few files of /etc that they need."""
+    for folder in ("/etc", "/run"):
+        yield from _open_folder(folder)
+    for path in SYSTEM:
+        if os.path.islink(path):
+            yield from ("--symlink", os.readlink(path), path)
+        elif os.path.isdir(path):
+            yield from ("--ro-bind", path, path)
+    for name in ETC:
+        yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+
+
+def _installed() -> Iterator[str]:
+    """Python and its packages; an installed copy of this course among them is covered, because it holds the answers."""
+    for path in python_folders():
+        for parent in reversed(path.parents[:-1]):
+            yield from _open_folder(str(parent))
+        yield from ("--ro-bind", str(path), str(path))
+    for entry in map(Path, sys.path):
+        for name in ("course_utils", "course_admin"):
+            if entry.name in ("site-packages", "dist-packages") and (entry / name).is_dir():
+                yield from ("--tmpfs", str(entry / name))
+
+
+def _open_folder(path: str) -> tuple[str, ...]:
+    """A folder that everybody may enter; left to itself, bubblewrap makes folders that only root may."""
+    return ("--perms", "0755", "--dir", path)
+
+
+def _environment(threads: int, course: str, folder: str) -> dict[str, str]:
+    """All environment variables of a kernel."""
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ") if name in os.environ}
+    number = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {
+        "LANG": "C.UTF-8", **kept, **number, "PATH": "/usr/bin:/bin", "HOME": folder, "USER": "student",
+        "PYTHONPATH": course, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline", "MPLCONFIGDIR": "/tmp/matplotlib",
+        "IPYTHONDIR": "/tmp/ipython", "JUPYTER_PLATFORM_DIRS": "1", "COURSE_DATA": f"{course}/cache",
+        "COURSE_PROFILE": os.environ.get("COURSE_PROFILE", ""), "TMPDIR": "/tmp",
+    }  # fmt: skip
+
+
+@dataclass
+class Zygote:
+    """The process that waits inside the sandbox, and the kernel forked from it.
+
+    Args:
+        kit: the lab's kit.
+        isolation: "bubblewrap" or "none".
+        limits: what one submission may use.
+        threads: of a kernel's numerical libraries.
+        preload: modules to import before the first fork.
+        nested: whether kernels are forked into namespaces of their own; False: a fresh sandbox for each kernel.
+        user_namespace: for tests: what happens to people who are not root.
+    """
+
+    kit: Path
+    isolation: str
+    limits: Limits
+    threads: int
+    preload: list[str]
+    nested: bool = True
+    user_namespace: bool = False
+    import_seconds: float = 0.0
+    _process: subprocess.Popen | None = None
+    _run: Path | None = None
+    _base: set[int] = field(default_factory=set)
+    _work: Path | None = None
+    _n_started: int = 0
+    _ready: bool = False
+    _running: bool = False  # whether a forked kernel is there
+
+    def __post_init__(self) -> None:
+        self._run = Path(tempfile.mkdtemp(prefix="course-", dir="/tmp" if Path("/tmp").is_dir() else None))
+        self._run.chmod(0o711)
+
+    @property
+    def forks(self) -> bool:
+        """Whether one waiting process serves many kernels."""
+        return sys.platform.startswith("linux") and (self.nested or self.isolation == "none")
+
+    def launch(self) -> None:
+        """Start the waiting process; it is not ready yet."""
+        namespaces = self.isolation == "bubblewrap" and self.nested
+        options = {"preload": self.preload, "fork": self.forks, "namespaces": namespaces, "threads": self.threads}
+        options["disk_bytes"] = self.limits.disk_bytes
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        if self.isolation == "bubblewrap":
+            plain_root = os.geteuid() == 0 and not self.nested  # bubblewrap alone must take root's rights away
+            inside = self.user_namespace or plain_root
+            words, env = command_line(self.kit, self._run, self.limits, options, inside), None
+        else:
+            self._work = Path(tempfile.mkdtemp(prefix="work-", dir=self._run))
+            words = [sys.executable, str(INSIDE / "zygote.py"), json.dumps(options)]
+            env = {**_environment(self.threads, str(self.kit / "course"), str(self._work)), "TMPDIR": str(self._work)}
+            env |= {"MPLCONFIGDIR": str(self._run / "mpl"), "IPYTHONDIR": str(self._run / "ipython")}
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=env,
+            cwd=self._work or "/",
+            bufsize=0,
+        )
+        self._ready = False
+
+    def start(self) -> None:
+        """Have the waiting process ready. Raises CourseError with its last words if it does not come up."""
+        if self._process is None or self._process.poll() is not None and self._ready:
+            self.launch()
+        if self._ready:
+            return
+        ready = self._reply(START_TIMEOUT_S)
+        if not ready.get("ready"):
+            self._errors.seek(0)
+            words = self._errors.read()[-600:].decode(errors="replace").strip()
+            self.close()
+            raise CourseError(f"the sandbox did not start: {words or ready}")
+        self.import_seconds, self._ready = ready["seconds"], True
+        self._base = set(self._descendants())
+
+    def fork(self, connection: dict, environment: dict[str, str]) -> None:
+        """Start a kernel on the connection. Raises CourseError if it does not come up.
+
+        Where namespaces cannot be nested, each kernel gets a fresh sandbox from here on, and waits for its imports.
+        """
+        problem = self._try_to_fork(connection, environment)
+        if problem and self.nested and self.isolation == "bubblewrap" and self._n_started == 1:
+            self.nested = False
+            os.chown(self._run / "1", os.geteuid(), os.getegid())
+            problem = self._try_to_fork(connection, environment)
+        if problem:
+            raise CourseError(f"the kernel did not start: {problem}")
+
+    def _try_to_fork(self, connection: dict, environment: dict[str, str]) -> str:
+        """Start a kernel. Returns why it did not come up, or ''."""
+        self.start()
+        limits = {
+            "RLIMIT_NPROC": self.limits.processes + 16 + 4 * self.threads, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 1024,
+            "RLIMIT_FSIZE": self.limits.disk_bytes,
+        }  # fmt: skip
+        if self.isolation == "none" or (os.geteuid() != 0 and not self.nested):
+            limits.pop("RLIMIT_NPROC")  # it would count the processes of the person who grades
+        request = {"connection": connection, "environment": environment, "limits": limits, "threads": self.threads}
+        request |= {"folder": self.folder, "uid": self.uid}
+        self._say({"start": request})
+        reply = self._reply(KERNEL_TIMEOUT_S)
+        if not reply.get("started"):
+            self.close()
+            return str(reply.get("failed", "it gave no reason"))
+        self._running = True
+        return ""
+
+    @property
+    def uid(self) -> int:
+        return UID_BASE + os.getpid()
+
+    @property
+    def folder(self) -> str:
+        """The kernel's working folder, as it sees it."""
+        return FOLDER if self.isolation == "bubblewrap" else str(self._work)
+
+    def socket_folder(self) -> tuple[Path, str]:
+        """(folder on this side, the same as the kernel sees it) for the sockets of the next kernel."""
+        self.start()
+        self._n_started += 1
+        path = self._run / str(self._n_started)
+        path.mkdir(mode=0o700)
+        if self.isolation == "bubblewrap" and os.geteuid() == 0 and not self.user_namespace and self.nested:
+            os.chown(path, self.uid, self.uid)
+        inside = f"/run/kernel/{path.name}" if self.isolation == "bubblewrap" else str(path)
+        return path, inside
+
+    def processes(self) -> list[psutil.Process]:
+        """The kernel's processes and everything that they started."""
+        found = self._descendants()
+        return [process for pid, process in found.items() if pid not in self._base or not self.forks]
+
+    def ended(self) -> bool:
+        """Whether the kernel's process has ended. Reads what the waiting process has said."""
+        if self._process is None or self._process.poll() is not None:
+            return True
+        while select.select([self._process.stdout], [], [], 0)[0]:
+            line = self._process.stdout.readline()
+            if not line or b'"ended"' in line:
+                self._running = False
+        return not self._running
+
+    def kill(self) -> None:
+        """End the kernel and everything it started; the waiting process stays if it serves many."""
+        if self.ended() and self._process is not None and self._process.poll() is None and self.forks:
+            return
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            return
+        if self.forks and self.isolation == "bubblewrap":
+            with contextlib.suppress(OSError):
+                self._say({"kill": True})
+            deadline = time.monotonic() + KILL_TIMEOUT_S
+            while time.monotonic() < deadline:
+                reply = self._reply(deadline - time.monotonic())
+                if "ended" in reply or not reply:
+                    break
+            if "ended" in reply:
+                self._running = False
+                return
+        elif self.forks:
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if "ended" in self._reply(10):
+                self._running = False
+                return
+        self.close()
+
+    def strays(self) -> bool:
+        """Whether a kernel has written anything but its sockets into the one folder that it shares with this side."""
+        folders = [path for path in self._run.iterdir() if path.name.isdigit()]
+        if self.isolation == "bubblewrap" and len(folders) != len(list(self._run.iterdir())):
+            return True
+        return any(not path.is_socket() for folder in folders if folder.is_dir() for path in folder.iterdir())
+
+    def tidy(self) -> None:
+        """Remove the sockets and what the last kernel left where there is no sandbox."""
+        for path in self._run.iterdir():
+            if self.isolation == "bubblewrap" or path.name.isdigit():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if self._work is not None:
+            for path in self._work.iterdir():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def close(self) -> None:
+        """End everything."""
+        if self._process is not None:
+            for process in self._descendants().values() if self.isolation == "none" else ():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process, self._running, self._ready = None, False, False
+
+    def remove(self) -> None:
+        """End everything and remove the folder of the sockets."""
+        self.close()
+        shutil.rmtree(self._run, ignore_errors=True)
+
+    def _descendants(self) -> dict[int, psutil.Process]:
+        try:
+            return {child.pid: child for child in psutil.Process(self._process.pid).children(recursive=True)}
+        except psutil.Error:
+            return {}
+
+    def _say(self, message: dict) -> None:
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _reply(self, timeout: float) -> dict:
+        """The next reply; {} when there is none in time."""
+        if not select.select([self._process.stdout], [], [], max(timeout, 0.0))[0]:
+            return {}
+        line = self._process.stdout.readline()
+        return json.loads(line) if line.strip() else {}
