@@ -1,0 +1,219 @@
+"""Experiments: the catalogue, resuming, zeros that stay, packed files that hold what the record claims, the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from course_admin.experiments import catalogue, pruning, quantization, results, runner
+from course_admin.experiments.catalogue import Experiment, Job
+from course_utils import profiles, training_state
+from course_utils.accounting import total_sparsity
+from course_utils.data_files import MissingData
+from course_utils.packing import read_packed
+from course_utils.pruning import global_prune_by_percentage, linear_schedule, prune_by_percentage
+from tests.course_utils.tiny import tiny_dataset, tiny_model
+
+ITERATIVE = partial(pruning.iterative, prune=global_prune_by_percentage, sparsity=0.7, schedule=linear_schedule)
+
+
+class TinyProfile(profiles.Profile):
+    """The quick profile on the tiny data set and network."""
+
+    def load_dataset(self):
+        return tiny_dataset()
+
+    def load_resnet20(self):
+        return tiny_model(seed=5).eval()
+
+
+TINY = TinyProfile(**{**dataclasses.asdict(profiles.PROFILES["quick"]), "batch_size": 32, "padding": 1})
+QUIET = {"precision": "fp32", "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def four_epochs(monkeypatch):
+    monkeypatch.setitem(runner.EPOCHS, "quick", 4)
+
+
+def experiment(prepare, name="tiny") -> Experiment:
+    return Experiment(name, "Tiny", "a tiny row", prepare, published=0.5, target=0.6)
+
+
+def test_the_catalogue_has_unique_names_and_every_row_of_the_published_pruning_table():
+    known = catalogue.catalogue()
+    assert len(known) == len(pruning.EXPERIMENTS) + len(quantization.EXPERIMENTS)
+    published = [row.published for row in pruning.EXPERIMENTS if row.published is not None]
+    assert sorted(published) == [0.1003, 0.7223, 0.8756, 0.8799, 0.8840, 0.8874]
+    assert known["iterative_global_80"].seeds == (0, 1, 2)
+    with pytest.raises(ValueError, match="no experiment is called 'prune'; there are: prune_layer_40"):
+        catalogue.find("prune")
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
+    chosen = experiment(ITERATIVE)
+    straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
+    save = training_state.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    for _ in range(4):
+        monkeypatch.setattr(training_state, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+        assert not (tmp_path / "pieces" / "tiny.json").exists()
+    monkeypatch.setattr(training_state, "save", save)
+    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+    one, two = json.loads(straight.read_text()), json.loads(pieces.read_text())
+    assert one["test_accuracy"] == two["test_accuracy"]
+    assert len(two["history"]["train_loss"]) == 4
+
+
+def test_weights_recover_until_the_last_step_and_zeros_stay_after_it(tmp_path):
+    seen = []
+
+    def prepare(setting):
+        job = ITERATIVE(setting)
+        return Job(job.model, job.lr, job.epochs, {**job.hooks, "after_epoch": lambda s: seen.append(total_sparsity(s.model))})
+
+    path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    assert seen[0] < 0.05  # 35 % were cut before the first epoch and came back in it
+    assert seen[1:] == pytest.approx([0.7] * 3, abs=0.002)
+    record = json.loads(path.read_text())
+    assert record["sparsity"] == seen[-1]
+    assert record["packed_bytes"] == path.with_suffix(".safetensors").stat().st_size < record["dense_bytes"]
+
+
+def test_without_finetuning_nothing_is_trained(tmp_path):
+    prepare = partial(pruning.one_shot, prune=prune_by_percentage, sparsity=0.5, finetune=False)
+    path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    expected = tiny_model(seed=5)
+    prune_by_percentage(expected, 0.5)
+    packed = read_packed(path.with_suffix(".safetensors"))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.state_dict().items())
+    record = json.loads(path.read_text())
+    assert record["accuracy_before_training"] == record["test_accuracy"]
+    assert record["history"]["train_loss"] == []
+
+
+def test_frozen_convolutions_do_not_move(tmp_path):
+    path = runner.run(experiment(partial(pruning.freeze_and_retrain, sparsity=0.5)), TINY, tmp_path, **QUIET)
+    expected, packed = tiny_model(seed=5), read_packed(path.with_suffix(".safetensors"))
+    global_prune_by_percentage(expected, 0.5)
+    for name, tensor in expected.state_dict().items():
+        if "conv" in name:
+            assert torch.equal(packed[name], tensor), name
+    assert not torch.equal(packed["fc.weight"], expected.fc.weight)
+    assert torch.equal(packed["fc.weight"] != 0, expected.fc.weight != 0)
+
+
+def levels(packed: dict[str, torch.Tensor], name: str) -> list[int]:
+    """Number of different values in each output channel, zeros not counted."""
+    return [len(row[row != 0].unique()) for row in packed[name].flatten(1)]
+
+
+@pytest.mark.parametrize("make_quantizer", [quantization.per_channel, quantization.LSQ])
+def test_quantization_aware_training_leaves_four_values_a_channel(tmp_path, make_quantizer):
+    prepare = partial(quantization.aware, n_bits=2, make_quantizer=make_quantizer)
+    path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    packed = read_packed(path.with_suffix(".safetensors"))
+    inner = [name for name in packed if "conv" in name and name.endswith("weight")][1:]
+    assert len(inner) == 6
+    assert all(max(levels(packed, name)) <= 4 for name in inner)
+    assert max(levels(packed, "conv1.weight")) > 4  # the first convolution stays in float
+    record = json.loads(path.read_text())
+    assert record["packed_bytes"] < record["dense_bytes"]
+    assert record["test_accuracy"] == record["history"]["test_accuracy"][-1]  # what is packed is what was trained
+
+
+def test_an_interrupted_quantized_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
+    chosen = experiment(partial(quantization.aware, n_bits=3, make_quantizer=quantization.LSQ))
+    straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
+    save = training_state.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_state, "save", save_and_stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+    monkeypatch.setattr(training_state, "save", save)
+    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_sparse_network_keeps_its_zeros_through_quantization(tmp_path):
+    prepare = partial(quantization.aware, n_bits=2, make_quantizer=quantization.per_layer_sparse, sparse=True)
+    with pytest.raises(MissingData, match="course experiment iterative_global_80"):
+        runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    start = runner.run(experiment(ITERATIVE, "iterative_global_80"), TINY, tmp_path, **QUIET)
+    path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    before, after = (read_packed(p.with_suffix(".safetensors")) for p in (start, path))
+    for name in before:
+        if name.endswith("weight") and before[name].dim() > 1:
+            assert not after[name][before[name] == 0].any(), name
+    assert json.loads(path.read_text())["sparsity"] == pytest.approx(0.7, abs=0.05)
+
+
+def test_pruning_and_quantizing_together_reaches_the_sparsity(tmp_path):
+    prepare = partial(quantization.aware_while_pruning, n_bits=4, sparsity=0.7)
+    record = json.loads(runner.run(experiment(prepare), TINY, tmp_path, **QUIET).read_text())
+    assert record["sparsity"] >= 0.69
+    assert record["test_accuracy"] == record["history"]["test_accuracy"][-1]
+
+
+def test_rounding_after_training_trains_nothing(tmp_path):
+    prepare = partial(quantization.after_training, n_bits=3, by_channel=True)
+    path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
+    packed, start = read_packed(path.with_suffix(".safetensors")), tiny_model(seed=5).state_dict()
+    assert torch.equal(packed["fc.weight"], start["fc.weight"])
+    assert all(torch.equal(packed[name], tensor) for name, tensor in start.items() if "bn" in name)
+    assert not torch.equal(packed["stage1.0.conv1.weight"], start["stage1.0.conv1.weight"])
+
+
+@pytest.fixture
+def full_records(tmp_path, monkeypatch):
+    """A folder with one record, and a catalogue of two rows."""
+    monkeypatch.setattr(results, "catalogue", lambda: {"tiny": experiment(ITERATIVE), "other": experiment(ITERATIVE, "other")})
+    monkeypatch.setitem(profiles.PROFILES, "quick", TINY)
+    monkeypatch.setitem(results.PROFILES, "quick", TINY)
+    return runner.run(experiment(ITERATIVE), TINY, tmp_path / "results", **QUIET)
+
+
+def test_verify_accepts_what_was_written_and_notices_another_network(full_records):
+    assert results.verify(full_records.parent) == []
+    record = json.loads(full_records.read_text())
+    full_records.write_text(json.dumps({**record, "test_accuracy": record["test_accuracy"] + 0.01}))
+    assert "its record says" in results.verify(full_records.parent)[0]
+    full_records.with_suffix(".safetensors").unlink()
+    assert "is missing; run: course experiment tiny" in results.verify(full_records.parent)[0]
+
+
+def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records, tmp_path):
+    page = tmp_path / "docs" / "results.md"
+    assert results.build_page(full_records.parent, page) == 0  # a quick run is no result
+    assert page.read_text().count("not run yet") == 2
+    record = {**json.loads(full_records.read_text()), "profile": "full"}
+    full_records.write_text(json.dumps(record))
+    assert results.build_page(full_records.parent, page) == 1
+    text = page.read_text()
+    assert f"| 0.5000 | 0.600 | {record['test_accuracy']:.4f} | {record['test_accuracy'] - 0.5:+.4f} |" in text
+    assert text.count("not run yet") == 1
+    assert (page.with_suffix("") / "tiny.png").stat().st_size > 5000
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    (tmp_path / "odd.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"odd\.json is not a record"):
+        results.read_record(tmp_path / "odd.json")

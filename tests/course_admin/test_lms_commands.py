@@ -1,0 +1,58 @@
+"""course import and course export from the command line: exit codes, and files that are not overwritten."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+from typer.testing import CliRunner
+
+from course_admin.cli import app
+from course_admin.grading.results import save_result
+from course_admin.paths import CourseError
+from tests.course_admin.records import LAB, cell, result
+
+ROSTER = "Student,ID,Section,Lab 1 (9)\n    Points Possible,,,10\nDoe,11,A,\n"
+
+
+@pytest.fixture
+def course(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.root)
+    return tiny.root
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_import_fails_when_something_was_left_out_that_a_person_should_see(course):
+    with zipfile.ZipFile(course / "class.zip", "w") as file:
+        file.writestr(f"ada/{LAB}.ipynb", "{}")
+        file.writestr("ada/notes.txt", "")
+    done = run("import", "lab1", "class.zip")
+    assert done.exit_code == 0, done.output
+    assert (course / "submitted/ada" / LAB / f"{LAB}.ipynb").read_text() == "{}"
+    assert "1 submissions taken, 1 files not" in done.output
+    with zipfile.ZipFile(course / "class.zip", "a") as file:
+        file.writestr(f"../{LAB}.ipynb", "{}")
+    done = run("import", "lab1", "class.zip")
+    assert done.exit_code == 1
+    assert "'..'" in done.output
+
+
+def test_export_writes_a_new_file_and_fails_when_somebody_fits_no_row(course):
+    (course / "roster.csv").write_text(ROSTER)
+    arguments = ("export", "lab1", "--format", "canvas", "--roster", "roster.csv", "--out", "grades.csv")
+    assert isinstance(run(*arguments).exception, CourseError)  # nothing is graded yet
+    save_result(result("11", cell("check_a", 7.5, 10, True)), course)
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert (course / "grades.csv").read_text() == ROSTER.replace("Doe,11,A,", "Doe,11,A,7.5")
+    again = run(*arguments)
+    assert isinstance(again.exception, CourseError)
+    assert "--force" in str(again.exception)
+    save_result(result("nobody", cell("check_a", 1, 10, True)), course)
+    done = run(*arguments, "--force")
+    assert done.exit_code == 1
+    assert "not exported: nobody" in done.output
+    assert isinstance(run(*arguments[:3], "excel", *arguments[4:]).exception, CourseError)

@@ -1,0 +1,189 @@
+"""The sandbox in each of its forms: what a kernel can see, reach and use up."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from course_admin.grading import run as grading
+from course_admin.grading import sandbox
+from course_admin.grading.kernel import Kernel
+from course_admin.grading.sandbox import BubblewrapMissing, Limits, Zygote, bubblewrap_problem
+from course_admin.grading.stubs import copy_course_utils
+from course_admin.paths import CourseError
+
+ROOT = Path(__file__).parents[2]
+LIMITS = Limits(cell_s=10.0, memory_bytes=2**30, processes=30, disk_bytes=16 * 2**20, output_bytes=10**5)
+NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(bubblewrap_problem()), reason=bubblewrap_problem() or "-")
+FORMS = {
+    "forked": {"isolation": "bubblewrap"},
+    "forked, not root": {"isolation": "bubblewrap", "user_namespace": True},
+    "fresh for each": {"isolation": "bubblewrap", "nested": False},
+}
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kit")
+    (folder / "course" / "data").mkdir(parents=True)
+    copy_course_utils(ROOT / "course_utils", folder / "course" / "course_utils", {"soft_threshold"})
+    (folder / "kit.json").write_text(json.dumps({"data": {str(ROOT / "data"): "/course/data"}}))
+    for path in (folder, folder.parent):
+        path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(params=FORMS)
+def zygote(request, kit):
+    made = Zygote(kit, limits=LIMITS, threads=1, preload=["numpy", "course_utils.checks"], **FORMS[request.param])
+    yield made
+    made.remove()
+
+
+def say(kernel: Kernel, source: str, timeout: float = 10.0) -> str:
+    """What a cell prints."""
+    run = kernel.run(source, timeout=timeout)
+    return "".join(output.get("text", output.get("evalue", "")) for output in run.outputs)
+
+
+@NEEDS_BUBBLEWRAP
+def test_a_kernel_sees_only_what_students_were_given(zygote):
+    os.environ["COURSE_SECRET"] = "secret"
+    kernel = Kernel(zygote, {"COURSE_CHECKS": "sealed"})
+    try:
+        assert (
+            say(kernel, "import os; print(os.environ.get('COURSE_SECRET'), os.environ['COURSE_CHECKS'])")
+            == "None sealed\n"
+        )
+        assert (
+            say(
+                kernel,
+                f"print(os.path.exists({str(ROOT / 'solutions')!r}), os.path.exists({str(ROOT / 'README.md')!r}))",
+            )
+            == "False False\n"
+        )
+        assert say(kernel, "print(os.getuid() == 0, os.path.exists('/etc/shadow'))") == "False False\n"
+        assert say(kernel, "print(sorted(os.listdir('/course')))") == "['course_utils', 'data']\n"
+        assert "NotImplementedError" in say(
+            kernel, "print(open('/course/course_utils/sparse_linear/solvers.py').read())"
+        )
+        assert say(kernel, "import course_utils; print(course_utils.__file__)") == "/course/course_utils/__init__.py\n"
+        assert "Read-only" in say(kernel, "open('/course/x', 'w')")
+        for place in ("/usr/x", "/inside/x", "/x", "/dev/x", "/etc/x"):
+            assert "denied" in say(kernel, f"open({place!r}, 'w')") or "Read-only" in say(
+                kernel, f"open({place!r}, 'w')"
+            )
+        assert say(kernel, "print(open('/course/data/README.md').read(1))") == "#\n"
+        caps = say(
+            kernel,
+            "print(*[l.split()[1] for l in open('/proc/self/status') if l.startswith(('CapEff', 'CapPrm', 'NoNewPrivs'))])",
+        )
+        assert caps.split() == ["0" * 16, "0" * 16, "1"]
+    finally:
+        del os.environ["COURSE_SECRET"]
+        kernel.close()
+
+
+@NEEDS_BUBBLEWRAP
+def test_a_kernel_reaches_nobody(zygote):
+    kernel = Kernel(zygote, {})
+    try:
+        found = say(
+            kernel,
+            "import os; print([p for p in os.listdir('/proc') if p.isdigit() and os.path.exists(f'/proc/{p}/cwd')])",
+        )
+        assert found.count("'") <= 6, found  # itself, process 1 of its namespace, and no other that it may look into
+        assert "unreachable" in say(kernel, "import socket; socket.create_connection(('1.1.1.1', 53), 1)")
+        say(kernel, "for number in (9, 15, 19):\n    try:\n        os.kill(1, number)\n    except OSError: pass")
+        assert say(kernel, "print('alive')") == "alive\n"
+        say(kernel, "open('left behind', 'w').write('x'); open('/tmp/left behind', 'w').write('x')")
+    finally:
+        kernel.close()
+    kernel = Kernel(zygote, {})
+    try:
+        assert say(kernel, "import os; print(os.listdir('.'), os.path.exists('/tmp/left behind'))") == "[] False\n"
+    finally:
+        kernel.close()
+
+
+@NEEDS_BUBBLEWRAP
+def test_disk_and_time_are_limited(zygote):
+    kernel = Kernel(zygote, {})
+    try:
+        full = say(kernel, "for n in range(99):\n    with open(f'f{n}', 'wb') as f: f.write(b'x' * 10**6)")
+        assert "No space" in full
+        run = kernel.run("while True: pass", timeout=0.5)
+        assert (run.ended, run.raised, run.kernel_lost) == ("timed out", "KeyboardInterrupt", False)
+        assert say(kernel, "print(1 + 1)") == "2\n"
+    finally:
+        kernel.close()
+
+
+@NEEDS_BUBBLEWRAP
+def test_writing_into_the_folder_of_the_sockets_ends_a_kernel(zygote):
+    kernel = Kernel(zygote, {})
+    try:
+        write = "open('/run/kernel/1/x', 'wb').write(b'x' * 10**5)"
+        run = kernel.run(f"import time\nfor n in range(100):\n    {write}\n    time.sleep(0.1)", timeout=9)
+        assert (run.ended, run.kernel_lost) == ("tampered", True)
+    finally:
+        kernel.close()
+    assert list(zygote._run.iterdir()) == []
+
+
+@NEEDS_BUBBLEWRAP
+def test_whatever_a_kernel_starts_ends_with_it(zygote):
+    kernel = Kernel(zygote, {})
+    say(kernel, "import subprocess, os\nfor _ in range(3): subprocess.Popen(['sleep', '1000'], start_new_session=True)")
+    started = [process for process in zygote.processes() if process.name() == "sleep"]
+    assert len(started) == 3
+    kernel.close()
+    gone, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+
+
+@NEEDS_BUBBLEWRAP
+def test_where_namespaces_do_not_nest_each_kernel_gets_a_fresh_sandbox(kit, monkeypatch, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for path in sandbox.INSIDE.glob("*.py"):
+        text = path.read_text().replace("libc(LIBC.unshare,", "raise OSError(1, 'unshare') or libc(LIBC.unshare,")
+        (inside / path.name).write_text(text)
+    monkeypatch.setattr(sandbox, "INSIDE", inside)
+    zygote = Zygote(kit, "bubblewrap", LIMITS, 1, ["numpy"])
+    try:
+        kernel = Kernel(zygote, {})
+        assert say(kernel, "import os; print(os.getuid() == 0, os.getcwd())") == "False /submission\n"
+        assert not zygote.nested
+        kernel.close()
+    finally:
+        zygote.remove()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
+def test_without_a_sandbox_kernels_still_start_and_end(kit):
+    zygote = Zygote(kit, "none", LIMITS, 1, ["numpy"])
+    try:
+        for _ in range(2):
+            kernel = Kernel(zygote, {"COURSE_CHECKS": "sealed"})
+            assert say(kernel, "import os; print(os.listdir('.'), os.environ['COURSE_CHECKS'])") == "[] sealed\n"
+            say(kernel, "open('left behind', 'w').write('x')")
+            assert kernel.run("os._exit(3)", timeout=10).ended == "crashed"
+            kernel.close()
+    finally:
+        zygote.remove()
+
+
+def test_without_bubblewrap_grading_refuses(monkeypatch):
+    monkeypatch.setattr(sandbox, "_bubblewrap_problem", lambda: "bubblewrap is not installed")
+    with pytest.raises(BubblewrapMissing, match="--isolation none"):
+        sandbox.require("bubblewrap")
+    sandbox.require("none")
+    with pytest.raises(CourseError, match="bubblewrap, none"):
+        sandbox.require("docker")
+    assert grading.Options().isolation == "bubblewrap"
