@@ -1,9 +1,13 @@
 """Make the checkpoints that come with the course: `course pretrain NAME`.
 
-Each recipe is written down here in full. A run can be interrupted at any time and started again with the same command;
-it goes on after its last complete epoch. When it is through, it writes `NAME.safetensors` and, beside it, `NAME.json`
-with the recipe, the seed, the versions, the machine and the accuracy after the last epoch (no epoch is chosen by its
-test accuracy).
+Each recipe is written down here in full; the language model's is in `course_admin.pretrain_language`. A run can be
+interrupted at any time and started again with the same command; it goes on after its last complete epoch. When it is
+through, it writes `NAME.safetensors` and, beside it, `NAME.json` with the recipe, the seed, the versions, the machine
+and the accuracy after the last epoch (no epoch is chosen by its test accuracy).
+
+A recipe with `starts_from` goes on from another checkpoint. `resnet20_cifar10_restarted` is a warm restart (Loshchilov
+and Hutter, SGDR, 2017) of `resnet20_cifar10` with twice the weight decay: four thousandths less accurate, and at 60 %
+per layer, without finetuning, far less hurt by pruning. Accuracy and tolerance of pruning are two properties.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from course_admin.pretrain_language import LANGUAGE_RECIPES, pretrain_language
 from course_utils import checkpoints, data, data_files, runtime, training
 from course_utils.resnet import resnet20
 
@@ -45,7 +50,21 @@ RECIPES: dict[str, dict] = {
         "flip": True,
         "seed": 0,
     },
+    "resnet20_cifar10_restarted": {
+        "starts_from": "resnet20_cifar10",
+        "epochs": 15,
+        "batch_size": 128,
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 1e-3,
+        "schedule": "cosine",
+        "label_smoothing": 0.0,
+        "padding": 4,
+        "flip": True,
+        "seed": 1,
+    },
 }
+NAMES = sorted(RECIPES | LANGUAGE_RECIPES)
 
 
 def pretrain(
@@ -60,7 +79,7 @@ def pretrain(
     """Train the checkpoint of that name, resuming where an earlier run stopped, and write it with its record.
 
     Args:
-        name: `"resnet20_fashion_mnist"` or `"resnet20_cifar10"`.
+        name: One of `NAMES`.
         out_folder: Where the two files go; the course's checkpoint folder when None.
         state_folder: Where the unfinished run's state and log lie; `pretrain/` in the cache folder when None.
         precision: `"auto"`, `"bf16"` or `"fp32"`.
@@ -73,17 +92,23 @@ def pretrain(
     Raises:
         ValueError: If there is no recipe of that name.
     """
-    if name not in RECIPES:
-        raise ValueError(f"name must be one of {sorted(RECIPES)}, got {name!r}")
-    recipe, dataset_name = RECIPES[name], name.removeprefix("resnet20_")
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {NAMES}, got {name!r}")
     out_folder = Path(out_folder or checkpoints.checkpoint_folder())
     state_folder = Path(state_folder or data_files.cache_folder() / "pretrain")
     state_folder.mkdir(parents=True, exist_ok=True)
     out_folder.mkdir(parents=True, exist_ok=True)
+    if name in LANGUAGE_RECIPES:
+        return pretrain_language(name, out_folder, state_folder, precision, progress)
+    recipe = dict(RECIPES[name])
+    start = recipe.pop("starts_from", None)
+    dataset_name = name.removeprefix("resnet20_").removesuffix("_restarted")
     on = runtime.detect(precision=precision, compile=compile)
     dataset = data.load(dataset_name)
     runtime.seed_everything(recipe["seed"])
     model = resnet20(in_channels=dataset.n_channels, num_classes=dataset.n_classes)
+    if start is not None:
+        checkpoints.load_weights(model, checkpoints.checkpoint_folder() / f"{start}.safetensors")
     model.to(memory_format=torch.channels_last)  # same numbers, faster convolutions
     state_file = state_folder / f"{name}.pt"
     log = _logger(state_folder / f"{name}.log")
@@ -92,7 +117,7 @@ def pretrain(
     checkpoints.save_weights(model, path)
     record = _record(name, path, dataset, on, history)
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    state_file.unlink()  # the run is through; the same command would start a new one
+    state_file.unlink(missing_ok=True)  # the run is through; the same command would start a new one
     return path
 
 
@@ -141,7 +166,7 @@ def main() -> None:
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("name", choices=NAMES)
     parser.add_argument("--out-folder", type=Path)
     parser.add_argument("--state-folder", type=Path)
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))

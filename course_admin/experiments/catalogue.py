@@ -1,0 +1,102 @@
+"""What an experiment is, and the list of all of them.
+
+An experiment is one row of a published table. `prepare` makes a `Job` from a setting: the network it starts from and
+what training does to it. Training, resuming, packing and recording are the same for all and live in `runner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from course_utils.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how large an experiment runs.
+
+    Attributes:
+        profile: Data set, batch size, padding.
+        epochs: Epochs of finetuning; 20 in the published tables.
+        seed: Seed of shuffling and augmentation; the starting checkpoint is the same for all seeds.
+        folder: Where earlier experiments have left their networks.
+    """
+
+    profile: Profile
+    epochs: int
+    seed: int
+    folder: Path
+
+
+@dataclass
+class Job:
+    """A prepared experiment.
+
+    Attributes:
+        model: The network to train, already compressed where the method does so before training.
+        lr: Learning rate at the start; it falls to 0 along a cosine.
+        epochs: Epochs of training; 0 for none.
+        hooks: Arguments of `training.fit` that make the method: `before_epoch`, `after_step`, `optimizer`, ...
+        layout: How `course_utils.packing` writes the result: `"bitmap"`, `"csr"` or `"codebook"`.
+        finish: Makes the ordinary network that is packed from the trained one; None where it is one already.
+    """
+
+    model: nn.Module
+    lr: float = 0.02
+    epochs: int = 0
+    hooks: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "bitmap"
+    finish: Callable[[nn.Module], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of a published table.
+
+    Attributes:
+        name: What `course experiment` is asked for, and the stem of the record's file.
+        table: The table it belongs to, for example "Pruning ResNet-20".
+        title: The row in words.
+        prepare: Makes the job from a setting.
+        published: The published test accuracy; None where nobody published one.
+        target: The accuracy this course aims at; None where there is no aim.
+        seeds: Seeds that make the row; more than one where mean and range are reported.
+    """
+
+    name: str
+    table: str
+    title: str
+    prepare: Callable[[Setting], Job]
+    published: float | None = None
+    target: float | None = None
+    seeds: tuple[int, ...] = (0,)
+
+
+def catalogue() -> dict[str, Experiment]:
+    """Return all experiments by name, in the order of the tables."""
+    from course_admin.experiments import pruning, quantization
+
+    return {row.name: row for row in (*pruning.EXPERIMENTS, *quantization.EXPERIMENTS)}
+
+
+def find(name: str) -> Experiment:
+    """Return the experiment of that name.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ValueError: If there is none; the message lists the names.
+    """
+    known = catalogue()
+    if name not in known:
+        raise ValueError(f"no experiment is called {name!r}; there are: {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,125 @@
+"""The experiments of the pruning table: ResNet-20 without 80 % of its weights, and methods at several sparsities.
+
+Published setting (Duke University, ECE 661, 2022, homework 4): 20 epochs of finetuning; iterative runs remove 8 % more
+before each of the first 10 epochs, weights may recover until the last of these steps, then the zeros stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_utils.pruning import cubic_schedule, global_prune_by_percentage, linear_schedule, prune_by_percentage
+from course_utils.pruning.given import Masks, apply_masks, masks_of
+from course_utils.resnet import weighted_layers
+from course_utils.training import TrainingState
+
+Prune = Callable[[nn.Module, float], Masks]
+TABLE = "Pruning ResNet-20 on CIFAR-10"
+METHODS_TABLE = "Four ways to prune ResNet-20"
+LR = 0.02
+
+
+class KeepZeros:
+    """Training that keeps a set of weights at exactly zero: `fit(..., **hooks.as_hooks())`.
+
+    With a schedule, every epoch up to n_steps begins with pruning at schedule(epoch), and weights may recover in
+    between; the masks hold from the last pruning on. They are read off the network's zeros where a run was interrupted.
+
+    Args:
+        prune: Prunes in place and returns masks; None when the network is pruned already.
+        schedule: Sparsity as a function of the epoch, from 1.
+        n_steps: Number of epochs that begin with pruning.
+    """
+
+    def __init__(
+        self, prune: Prune | None = None, schedule: Callable[[int], float] = lambda e: 0.0, n_steps: int = 0
+    ):
+        self.prune, self.schedule, self.n_steps = prune, schedule, n_steps
+        self.masks: Masks | None = None
+
+    def before_epoch(self, state: TrainingState) -> None:
+        """Prune where the schedule says so, and decide whether zeros stay."""
+        epoch = state.epoch + 1
+        if epoch <= self.n_steps:
+            masks = self.prune(state.model, self.schedule(epoch))
+            self.masks = masks if epoch == self.n_steps else None
+        elif self.masks is None:
+            self.masks = masks_of(state.model)
+
+    def after_step(self, state: TrainingState) -> None:
+        """Set what momentum and weight decay have moved back to zero."""
+        if self.masks is not None:
+            apply_masks(state.model, self.masks)
+
+    def as_hooks(self) -> dict:
+        """Return the two methods as arguments of `fit`."""
+        return {"before_epoch": self.before_epoch, "after_step": self.after_step}
+
+
+def one_shot(setting: Setting, *, prune: Prune, sparsity: float, finetune: bool) -> Job:
+    """Prune the trained network once; finetune with the zeros kept, or not at all."""
+    model = setting.profile.load_resnet20()
+    prune(model, sparsity)
+    return Job(model, LR, setting.epochs if finetune else 0, KeepZeros().as_hooks())
+
+
+def iterative(setting: Setting, *, prune: Prune, sparsity: float, schedule: Callable[..., float]) -> Job:
+    """Prune a little more before each epoch of the first half; the second half finetunes."""
+    n_steps = max(1, setting.epochs // 2)
+    hooks = KeepZeros(prune, lambda epoch: schedule(epoch, n_steps, sparsity), n_steps).as_hooks()
+    return Job(setting.profile.load_resnet20(), LR, setting.epochs, hooks)
+
+
+def freeze_and_retrain(setting: Setting, *, sparsity: float) -> Job:
+    """Prune the convolutions with one threshold, freeze them, and retrain everything else."""
+    model = setting.profile.load_resnet20()
+    global_prune_by_percentage(model, sparsity)
+    for _, layer in weighted_layers(model):
+        layer.weight.requires_grad_(isinstance(layer, nn.Linear))
+    return Job(model, LR, setting.epochs, KeepZeros().as_hooks())
+
+
+def _published_rows() -> list[Experiment]:
+    layer, everywhere = prune_by_percentage, global_prune_by_percentage
+    rows = [
+        Experiment(f"prune_layer_{round(100 * s)}", TABLE, f"{100 * s:.0f} % of every layer, one shot, no finetuning",
+                   partial(one_shot, prune=layer, sparsity=s, finetune=False), published, published)
+        for s, published in ((0.4, 0.8874), (0.6, 0.7223), (0.8, 0.1003))
+    ]  # fmt: skip
+    rows += [
+        Experiment(f"prune_global_{round(100 * s)}", TABLE, f"{100 * s:.0f} % of all weights, one shot, no finetuning",
+                   partial(one_shot, prune=everywhere, sparsity=s, finetune=False))
+        for s in (0.4, 0.6, 0.8)
+    ]  # fmt: skip
+    options = {"sparsity": 0.8, "schedule": linear_schedule}
+    return [
+        *rows,
+        Experiment("finetune_layer_80", TABLE, "80 % of every layer, one shot, 20 epochs of finetuning",
+                   partial(one_shot, prune=layer, sparsity=0.8, finetune=True), 0.8799, 0.905),
+        Experiment("iterative_layer_80", TABLE, "80 % of every layer, 8 % more before each of 10 epochs, then 10",
+                   partial(iterative, prune=layer, **options), 0.8756, 0.907),
+        Experiment("iterative_global_80", TABLE, "80 % of all weights, 8 % more before each of 10 epochs, then 10",
+                   partial(iterative, prune=everywhere, **options), 0.8840, 0.915, seeds=(0, 1, 2)),
+        Experiment("iterative_global_95", TABLE, "95 % of all weights, cubic schedule over 10 epochs, then 10",
+                   partial(iterative, prune=everywhere, sparsity=0.95, schedule=cubic_schedule)),
+    ]  # fmt: skip
+
+
+def _methods() -> list[Experiment]:
+    rows = []
+    for s in (0.5, 0.8, 0.9, 0.95):
+        percent = round(100 * s)
+        rows += [
+            Experiment(f"freeze_retrain_{percent}", METHODS_TABLE, f"{percent} %: prune, freeze, retrain the others",
+                       partial(freeze_and_retrain, sparsity=s)),
+            Experiment(f"masked_retrain_{percent}", METHODS_TABLE, f"{percent} %: masked retraining, one threshold",
+                       partial(one_shot, prune=global_prune_by_percentage, sparsity=s, finetune=True)),
+        ]  # fmt: skip
+    return rows
+
+
+EXPERIMENTS = [*_published_rows(), *_methods()]

@@ -1,0 +1,178 @@
+"""From the records in results/ to docs/results.md and its pictures, and checking the packed networks again.
+
+The page is built from the JSON files alone. A row whose experiment has not been run says so; nothing is filled in.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from course_admin.experiments.catalogue import Experiment, catalogue
+from course_admin.experiments.runner import accuracy_of_file, record_name
+from course_utils import plots
+from course_utils.profiles import PROFILES
+
+TOLERANCE = 5e-4  # another processor's rounding may move a few images that lie on the border
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment with the records of its seeds, those that there are."""
+
+    experiment: Experiment
+    records: tuple[dict, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Final accuracy of each seed."""
+        return [record["test_accuracy"] for record in self.records]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Read the records of all experiments in the full profile.
+
+    Args:
+        folder: Where they lie.
+
+    Returns:
+        One row an experiment, in the catalogue's order.
+
+    Raises:
+        ValueError: If a file is not a record.
+    """
+    rows = []
+    for experiment in catalogue().values():
+        paths = [folder / f"{record_name(experiment, seed)}.json" for seed in experiment.seeds]
+        records = [read_record(path) for path in paths if path.is_file()]
+        rows.append(Row(experiment, tuple(record for record in records if record["profile"] == "full")))
+    return rows
+
+
+def read_record(path: Path) -> dict:
+    """Read one record.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: If the file is not one; the message names it.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if {"experiment", "profile", "test_accuracy", "history"} <= record.keys():
+            return record
+        reason = f"it has the keys {sorted(record)[:5]}"
+    except (ValueError, AttributeError) as error:
+        reason = str(error)
+    raise ValueError(f"{path} is not a record of an experiment ({reason}); delete it and run the experiment again")
+
+
+def build_page(folder: Path, page: Path) -> int:
+    """Write docs/results.md and the pictures beside it.
+
+    Args:
+        folder: Where the records lie.
+        page: The page to write; pictures go to a folder of its name.
+
+    Returns:
+        Number of experiments that have a record.
+    """
+    rows = read_rows(folder)
+    pictures = page.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    text = [
+        "# Published and measured\n",
+        "Test accuracy on CIFAR-10, of the packed file, after the last epoch; mean and range where several seeds ran.",
+        "The best epoch is chosen on the test images, as the published reports do; it is shown for comparison only.",
+        "Built by `course results` from the records in `results/`; `course results --verify` evaluates the files.\n",
+    ]
+    for table in dict.fromkeys(row.experiment.table for row in rows):
+        members = [row for row in rows if row.experiment.table == table]
+        text += [f"## {table}\n", *_table(members), ""]
+        trained = [row for row in members if row.records and row.records[0]["epochs"]]
+        if trained:
+            name = table.lower().replace(" ", "_").replace("%", "")
+            _draw_histories(trained, pictures / f"{name}.png")
+            text += [f"![Accuracy after each epoch: {table}]({pictures.name}/{name}.png)\n"]
+    page.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return sum(bool(row.records) for row in rows)
+
+
+def _table(rows: list[Row]) -> list[str]:
+    lines = [
+        "| experiment | published | target | measured | difference | best epoch | sparsity | bytes (dense) | machine |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    return lines + [_line(row) for row in rows]
+
+
+def _line(row: Row) -> str:
+    experiment, records = row.experiment, row.records
+    published = "-" if experiment.published is None else f"{experiment.published:.4f}"
+    target = "-" if experiment.target is None else f"{experiment.target:.3f}"
+    start = f"| {experiment.title} (`{experiment.name}`) | {published} | {target} |"
+    if not records:
+        return f"{start} not run yet | | | | | |"
+    mean = statistics.mean(row.accuracies)
+    measured = f"{mean:.4f}"
+    if len(records) > 1:
+        measured += f" ({min(row.accuracies):.4f} to {max(row.accuracies):.4f}, {len(records)} seeds)"
+    difference = "-" if experiment.published is None else f"{mean - experiment.published:+.4f}"
+    first = records[0]
+    return (
+        f"{start} {measured} | {difference} | {first['best_epoch_test_accuracy']:.4f} | {first['sparsity']:.3f} | "
+        f"{first['packed_bytes']} ({first['dense_bytes']}) | {first['ran_on'].split(', torch')[0]} |"
+    )
+
+
+def _draw_histories(rows: list[Row], path: Path) -> None:
+    """Draw test accuracy after each epoch, one line an experiment, the published number as a mark at the end."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plots.use_course_style()
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for row in rows:
+        record = row.records[0]
+        epochs = range(1, len(record["history"]["test_accuracy"]) + 1)
+        (line,) = axes.plot(epochs, record["history"]["test_accuracy"], label=row.experiment.name)
+        if row.experiment.published is not None:
+            axes.plot(len(epochs), row.experiment.published, "x", color=line.get_color())
+    axes.set(xlabel="epoch", ylabel="test accuracy")
+    axes.set_title("Accuracy after each epoch; crosses are the published final numbers")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def verify(folder: Path) -> list[str]:
+    """Evaluate every packed network again and compare with its record.
+
+    Args:
+        folder: Where records and networks lie.
+
+    Returns:
+        One sentence for each file that is missing or whose accuracy differs by more than 0.0005; empty when all agree.
+
+    Raises:
+        MissingData: If the data set is not there.
+    """
+    problems = []
+    for path in sorted(folder.glob("*.json")):
+        record = read_record(path)
+        profile, packed = PROFILES[record["profile"]], path.with_suffix(".safetensors")
+        if not packed.is_file():
+            problems.append(f"{packed} is missing; run: course experiment {record['experiment']}")
+            continue
+        accuracy = accuracy_of_file(packed, profile, profile.load_dataset())
+        if abs(accuracy - record["test_accuracy"]) > TOLERANCE:
+            problems.append(f"{packed}: accuracy {accuracy:.4f}, its record says {record['test_accuracy']:.4f}")
+    return problems

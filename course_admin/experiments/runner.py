@@ -1,0 +1,147 @@
+"""Running one experiment: train, resume after any epoch, pack the result, measure what was packed, write the record.
+
+results/NAME.json           seed 0; other seeds are NAME.seed1.json, ...
+results/NAME.safetensors    the network as it was packed: zeros take (almost) no room
+results/.state/             unfinished runs; each goes on after its last complete epoch (not tracked by git)
+
+The final accuracy is that of the packed file, read back into a fresh network, in fp32, on all test images, after the
+last epoch. The best epoch's accuracy stands beside it, because published reports give it; it is chosen on the test
+images and is no estimate of anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_utils import packing, runtime, training
+from course_utils.accounting import total_sparsity
+from course_utils.data import Dataset
+from course_utils.profiles import Profile
+
+EPOCHS = {"quick": 2, "full": 20}
+OPTIMIZER = {"momentum": 0.9, "weight_decay": 5e-4}
+
+
+def record_name(experiment: Experiment, seed: int) -> str:
+    """Return the stem of the record's file."""
+    return experiment.name if seed == 0 else f"{experiment.name}.seed{seed}"
+
+
+def run(
+    experiment: Experiment,
+    profile: Profile,
+    folder: Path,
+    *,
+    seed: int = 0,
+    precision: str = "auto",
+    compile: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Run an experiment, or what is left of it, and write its record.
+
+    Args:
+        experiment: One of the catalogue.
+        profile: `full` is the published setting; `quick` only tries the machinery out, and its record says so.
+        folder: Where records lie, for example results/.
+        seed: Seed of shuffling and augmentation.
+        precision: `"auto"`, `"bf16"` or `"fp32"`.
+        compile: Whether to fuse operations with torch.compile.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The record's path.
+    """
+    stem = record_name(experiment, seed)
+    state_file = folder / ".state" / f"{stem}.{profile.name}.pt"
+    state_file.parent.mkdir(parents=True, exist_ok=True)
+    dataset = profile.load_dataset()
+    on = runtime.detect(precision=precision, compile=compile)
+    job = experiment.prepare(Setting(profile, EPOCHS[profile.name], seed, folder))
+    before = training.evaluate(job.model, dataset, on=on)
+    job.model.to(memory_format=torch.channels_last)
+    history = training.fit(
+        job.model, dataset, epochs=job.epochs, lr=job.lr, schedule="cosine", batch_size=profile.batch_size,
+        padding=profile.padding, seed=seed, on=on, resume_file=state_file if job.epochs else None, progress=progress,
+        **OPTIMIZER, **job.hooks,
+    )  # fmt: skip
+    packed = folder / f"{stem}.safetensors"
+    result = job.finish(job.model) if job.finish is not None else job.model.cpu()
+    size_bytes = packing.save_packed(result, packed, job.layout)
+    record = {
+        **_configuration(experiment, job, profile, seed, on),
+        "accuracy_before_training": before,
+        **_final_numbers(result, packed, dataset, profile, history),
+        "packed_bytes": size_bytes,
+        "dense_bytes": packing.size_on_disk(result),
+        "training_seconds": round(sum(history.seconds), 1),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "history": {key: value for key, value in asdict(history).items() if key != "runtime"},
+    }
+    path = folder / f"{stem}.json"
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    state_file.unlink(missing_ok=True)
+    return path
+
+
+def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int, on: runtime.Runtime) -> dict:
+    return {
+        "experiment": experiment.name,
+        "table": experiment.table,
+        "title": experiment.title,
+        "published": experiment.published,
+        "target": experiment.target,
+        "profile": profile.name,
+        "dataset": profile.dataset,
+        "starts_from": f"resnet20_{profile.dataset}",
+        "epochs": job.epochs,
+        "lr": job.lr,
+        "schedule": "cosine",
+        **OPTIMIZER,
+        "batch_size": profile.batch_size,
+        "seed": seed,
+        "layout": job.layout,
+        "ran_on": on.describe(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _final_numbers(
+    result: nn.Module, packed: Path, dataset: Dataset, profile: Profile, history: training.History
+) -> dict:
+    """Measure the file, and take the best epoch from the history."""
+    accuracy = accuracy_of_file(packed, profile, dataset)
+    epochs = [value for value in history.test_accuracy if not math.isnan(value)]
+    return {
+        "test_accuracy": accuracy,
+        "test_accuracy_is": "of the packed file, after the last epoch, all test images of the profile, fp32",
+        "best_epoch_test_accuracy": max(epochs, default=accuracy),
+        "sparsity": total_sparsity(result),
+    }
+
+
+def accuracy_of_file(packed: Path, profile: Profile, dataset: Dataset) -> float:
+    """Read a packed network into a fresh one and evaluate it in fp32 on the CPU.
+
+    Args:
+        packed: A file that `packing.save_packed` wrote.
+        profile: The profile that it was trained in.
+        dataset: The profile's data.
+
+    Returns:
+        Test accuracy, in [0, 1].
+    """
+    model = packing.load_packed(profile.load_resnet20(), packed).eval()
+    return training.evaluate(model, dataset, on=runtime.detect("cpu", precision="fp32"))
