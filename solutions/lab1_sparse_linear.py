@@ -44,9 +44,9 @@
 import numpy as np
 
 from course_utils import plots
-from course_utils import plots_sparse_linear as pictures
+from course_utils.sparse_linear import plots as pictures
 from course_utils.checks import Checks
-from course_utils.sparse_linear_given import (
+from course_utils.sparse_linear.given import (
     comparison_table, firm_threshold, fista, lasso_on_support, numerical_gradient, repeat_update,
     sparse_problem, three_measurements,
 )
@@ -1046,7 +1046,7 @@ pictures.descent_grid(early, loss, last_step=20);
 # agree?); the smallest penalty for which 200 trimmed steps reach a loss of $10^{-12}$; and what subgradient steps do at 10.
 
 # %%
-from course_utils.widgets_sparse_linear import penalty_explorer
+from course_utils.sparse_linear.widgets import penalty_explorer
 
 methods = {"soft threshold": proximal_path, "trimmed, 2 free": trimmed_path,
            "subgradient": subgradient_path}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -98,13 +99,13 @@ def test_executed_notebook_is_committed_without_errors_and_with_full_points(lab)
 @EACH_LAB
 def test_reference_and_notebook_show_the_same_names_in_the_same_order(lab):
     source = lab.source.read_text(encoding="utf-8")
-    imported = re.findall(r"# %% exercise\nfrom course_utils\.(\w+)[\w.]* import (\w+)", source)
-    for module in {module for module, _ in imported}:
-        names = [name for where, name in imported if where == module]
-        path = Path("course_utils") / f"{module}.py"
-        if not (REPOSITORY.root / path).is_file():
-            continue  # a package: its modules have an order each
-        text = (REPOSITORY.root / path).read_text(encoding="utf-8")
+    imported = re.findall(r"# %% exercise\nfrom course_utils\.([\w.]+) import (\w+)", source)
+    files: dict[str, list[str]] = {}
+    for module, name in imported:
+        origin = getattr(importlib.import_module(f"course_utils.{module}"), name).__module__
+        files.setdefault(importlib.import_module(origin).__file__, []).append(name)
+    for file, names in files.items():
+        text = Path(file).read_text(encoding="utf-8")
         defined = re.findall(r"^(?:def|class) (\w+)", text, re.MULTILINE)
         assert [name for name in defined if name in names] == names
     released = nbformat.read(TARGETS.student(lab), as_version=4)

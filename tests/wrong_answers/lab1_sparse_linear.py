@@ -811,4 +811,4 @@ from course_utils.sparse_linear import (  # noqa: E402
     soft_threshold,
     trimmed_soft_threshold,
 )
-from course_utils.sparse_linear_given import numerical_gradient  # noqa: E402
+from course_utils.sparse_linear.given import numerical_gradient  # noqa: E402

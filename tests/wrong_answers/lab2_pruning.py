@@ -8,9 +8,9 @@ import torch
 
 from course_admin.answers import correct, wrong
 from course_utils import profiles
-from course_utils.pruning_given import WrappedOptimizer, apply_masks, check_weight
+from course_utils.pruning.given import WrappedOptimizer, apply_masks, check_weight
+from course_utils.pruning.sweeps import Finetuner
 from course_utils.resnet import weighted_layers
-from course_utils.sweeps import Finetuner
 from course_utils.validate import check_count, check_fraction
 
 # --- magnitude_mask --------------------------------------------------------------------------------------------------
