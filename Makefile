@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lab build check browser bench clean
 .DEFAULT_GOAL := demo
 
-demo: $(READY)                    ## build, release, submit, grade and report Lab 1 in demo/
+demo: $(READY)                    ## build, release, submit, grade and report Lab 1 in demo/ (in a sandbox if there is bubblewrap)
 	$(BIN)/course demo lab1
 
 test: $(READY)                    ## style, notebooks up to date and free of leaks, unit tests, every notebook executed
