@@ -92,9 +92,9 @@ def grade(
 
     Killed and started again, it grades only what is missing. Exit code 1 unless every submission was graded.
     """
+    from course_admin.grading.bubblewrap import Limits
     from course_admin.grading.progress import ConsoleWatch
     from course_admin.grading.run import Options, grade_lab
-    from course_admin.grading.sandbox import Limits
     from course_admin.nbgrader_course import NbgraderCourse
     from course_admin.report import results_table, write_csv
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import nbformat
 
 from course_admin.build.lab import Targets, build_lab, write_notebook
+from course_admin.grading.bubblewrap import bubblewrap_problem
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import Result
 from course_admin.grading.run import Options, grade_lab
-from course_admin.grading.sandbox import bubblewrap_problem
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import CourseError, Lab, Repository
 from course_admin.report import write_csv

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from course_admin.build.source import Cell, parse, read_source
 from course_admin.paths import CourseError, Lab, Repository
 
 PACKAGE = "course_utils"
+SKIPPED = ("__pycache__", ".ipynb_checkpoints", "cache", "*.pyc", "*.partial", ".*")  # never copied
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,25 @@ def stubbed_package(repository: Repository, labs: Iterable[Lab]) -> dict[str, st
         for exercise in exercises_of(lab, sources):
             by_file.setdefault(exercise.file, []).append(exercise)
     return {**sources, **{file: stub_out(sources[file], found) for file, found in by_file.items()}}
+
+
+def write_package(repository: Repository, labs: Iterable[Lab], folder: Path) -> None:
+    """Write folder/course_utils: its Python files without the bodies of some labs' exercises, other files as they are.
+
+    Args:
+        repository: where course_utils and the labs' text sources are.
+        labs: whose exercises lose their bodies.
+        folder: where to write; it has no course_utils yet.
+
+    Raises:
+        CourseError: as `stubbed_package`.
+    """
+    texts = stubbed_package(repository, labs)
+    shutil.copytree(package_folder(repository), folder / PACKAGE, ignore=shutil.ignore_patterns(*SKIPPED, "*.py"))
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def package_folder(repository: Repository) -> Path:
@@ -149,4 +170,10 @@ def _unused_private(text: str, source: str) -> set[str]:
 
 
 def _names(source: str) -> set[str]:
-    return {node.id for node in ast.walk(syntax_tree(source)) if isinstance(node, ast.Name)}
+    """The names that a module reads; what a definition says of itself (recursion) does not count."""
+    return {
+        name.id
+        for node in syntax_tree(source).body
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and name.id != getattr(node, "name", None)
+    }

@@ -11,7 +11,7 @@ import nbformat
 from nbgrader.utils import compute_checksum
 
 from course_admin.grading.results import CellResult
-from course_utils.checks.core import Outcome
+from course_utils.checks.judging import Outcome
 from course_utils.checks.table import as_html, as_text
 
 # What a student's code shows is looked at in the instructor's browser: pictures and text may pass, scripts may not.

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from course_admin.grading.bubblewrap import Limits
 from course_admin.grading.kit import Kit, pack, unpack
 from course_admin.grading.pool import MOST_DEATHS, Task
-from course_admin.grading.sandbox import Limits, Zygote
+from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 
 AHEAD = 2  # tasks for each thread of the cluster that are sent ahead of time

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from course_admin.grading import tamper
+from course_admin.grading.bubblewrap import Limits
 from course_admin.grading.kernel import Kernel, Run
 from course_admin.grading.kit import Kit
 from course_admin.grading.repair import Cell, Repaired, Unreadable, repair
-from course_admin.grading.sandbox import Limits, Zygote
+from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 
 MOST_KERNELS = 6  # for one notebook; so many cells may take a kernel with them

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol
 
-from course_admin.grading.sandbox import Limits
+from course_admin.grading.bubblewrap import Limits
 
 MOST_DEATHS = 2
 PACKAGES = Path(__file__).resolve().parents[2]  # where course_admin and course_utils are

@@ -13,30 +13,29 @@ import nbformat
 
 from course_admin.grading.kit import Kit, PlanCell
 from course_admin.grading.sealing import modules_imported, seal
-from course_admin.grading.stubs import copy_course_utils
+from course_admin.paths import Lab, Repository
+from course_admin.stubs import write_package
 
 FORMAT = 1  # raise it when the same kit would be executed differently
 
 
 def make_kit(
     folder: Path,
-    lab: str,
+    lab: Lab,
+    repository: Repository,
     *,
     instructor: nbformat.NotebookNode,
     released: nbformat.NotebookNode,
-    package: Path,
-    data: Path,
     stub: bool = True,
 ) -> Kit:
     """Make the kit of a lab in an empty folder.
 
     Args:
         folder: where to write.
-        lab: name of the lab.
+        lab: the lab.
+        repository: where course_utils, the data and the lab's text source are.
         instructor: its notebook with hidden tests; they are read here and go no further.
         released: the students' notebook.
-        package: the folder course_utils.
-        data: the folder of the course's data.
         stub: whether exercises lose their bodies; False for the instructor's own run.
 
     Returns:
@@ -46,17 +45,17 @@ def make_kit(
     code = {cell.id: cell.source for cell in instructor.cells if cell.cell_type == "code"}
     checks = {cell.name: code[cell.id] for cell in cells if cell.is_check}
     sealed = seal(checks, [source for id, source in code.items() if id not in {c.id for c in cells if c.is_check}])
-    exercises = {cell.name for cell in cells if cell.solution and cell.cell_type == "code"} if stub else set()
-    copy_course_utils(package, folder / "course" / "course_utils", exercises)
+    write_package(repository, [lab] if stub else [], folder / "course")
     (folder / "course" / "data").mkdir()
     (folder / "course" / "cache").mkdir()
     seen = [cell.source for cell in cells if cell.cell_type == "code" and not cell.is_check]
+    data = repository.root / "data"
     folders = {str(data.resolve()): "/course/data"} if data.is_dir() else {}
     if cache := os.environ.get("COURSE_DATA", "").strip():
         folders[str(Path(cache).resolve())] = "/course/cache"
     environment = {"COURSE_PROFILE": os.environ.get("COURSE_PROFILE", ""), "COURSE_CHECKS": "sealed"}
     preload = modules_imported([*seen, *sealed.values()])
-    kit = Kit(lab, cells, sealed, {}, {}, preload, folders, environment, dict(released.metadata), "", folder)
+    kit = Kit(lab.name, cells, sealed, {}, {}, preload, folders, environment, dict(released.metadata), "", folder)
     kit = Kit(**{**vars(kit), "digest": _digest(kit)})
     kit.save()
     return kit

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import nbformat
 
+from course_admin.grading.bubblewrap import Limits
 from course_admin.grading.kernel import Kernel, Run
 from course_admin.grading.kit import Kit
-from course_admin.grading.sandbox import Limits, Zygote
+from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 from course_utils.checks import judge
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import nbformat
 
-import course_utils
 from course_admin.grading.autograded import autograded_notebook, write_autograded
+from course_admin.grading.bubblewrap import Limits, require
 from course_admin.grading.cluster import DaskCluster
 from course_admin.grading.collect import Submission, collect
 from course_admin.grading.feedback import Feedback, digest_in, write_page
@@ -34,7 +34,6 @@ from course_admin.grading.progress import Watch, log_cell_times
 from course_admin.grading.reference import Records, check_names, measures, reference_records
 from course_admin.grading.repair import same_text
 from course_admin.grading.results import Result, load_result, result_file, save_result
-from course_admin.grading.sandbox import Limits, require
 from course_admin.grading.store import Store, execution_digest
 from course_admin.grading.verify import outcomes_of, verify
 from course_admin.nbgrader_course import NbgraderCourse
@@ -104,15 +103,15 @@ def prepared(lab: Lab, course: NbgraderCourse, options: Options, watch: Watch) -
         release = Path(scratch) / "release"
         course.generate_assignment(lab.name, database=True, release=release)
         released = nbformat.read(release / lab.name / f"{lab.name}.ipynb", as_version=4)
-        parts = {"instructor": instructor, "released": released, "package": Path(course_utils.__file__).parent}
-        parts |= {"data": course.repository.root / "data"}
-        whole = make_kit(_new(scratch, "whole"), lab.name, stub=False, **parts)
+        parts = (lab, course.repository)
+        notebooks = {"instructor": instructor, "released": released}
+        whole = make_kit(_new(scratch, "whole"), *parts, **notebooks, stub=False)
         cache = course.folder / "grades" / lab.name / ".expected"
         threads = os.cpu_count() or 1
         expected = reference_records(
             instructor, whole, cache, isolation=options.isolation, threads=threads, say=watch.say
         )
-        kit = make_kit(_new(scratch, "kit"), lab.name, **parts)
+        kit = make_kit(_new(scratch, "kit"), *parts, **notebooks)
         kit = dataclasses.replace(kit, checks=check_names(expected), measures=measures(expected))
         kit.save()
         with Book(course.db_url, course.config, lab.name) as book:

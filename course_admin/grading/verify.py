@@ -12,7 +12,7 @@ from course_admin.grading.repair import same_text
 from course_admin.grading.results import CellResult, CheckResult
 from course_utils.checks import judge
 from course_utils.checks.compare import Problem
-from course_utils.checks.core import Outcome, fraction_of_points
+from course_utils.checks.judging import Outcome, fraction_of_points
 
 LONGEST = 200  # characters of a problem; part of it may come from the student's process
 STOPPED = {

@@ -22,9 +22,8 @@ from course_admin.build.verify import check_lab, secret_lines
 from course_admin.paths import CourseError, Lab, Repository
 from course_admin.release import environment
 from course_admin.release.needs import needs_of
-from course_admin.stubs import PACKAGE, package_folder, stubbed_package
+from course_admin.stubs import PACKAGE, SKIPPED, package_folder, stubbed_package, write_package
 
-SKIPPED = ("__pycache__", ".ipynb_checkpoints", "cache", "*.pyc", "*.partial", ".*")
 COPIED = ("constraints.txt", "LICENSE", "LICENSE-text")
 
 
@@ -48,7 +47,7 @@ def release_bundle(repository: Repository, labs: list[Lab], out: Path, reveal: l
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".release-") as scratch:
         folder = Path(scratch) / "bundle"
         _copy_labs(repository, labs, folder)
-        _write_package(repository, hidden, folder)
+        write_package(repository, hidden, folder)
         _copy_rest(package_folder(repository).parent, folder)
         _write_environment(package_folder(repository).parent, labs, folder)
         _refuse_leaks(repository, hidden, folder)
@@ -78,16 +77,6 @@ def _copy_labs(repository: Repository, labs: list[Lab], folder: Path) -> None:
     for lab in labs:
         target = folder / "labs" / lab.name
         shutil.copytree(repository.labs / lab.name, target, ignore=shutil.ignore_patterns(*SKIPPED))
-
-
-def _write_package(repository: Repository, hidden: list[Lab], folder: Path) -> None:
-    """course_utils: Python files as stubs, other files as they are."""
-    ignored = shutil.ignore_patterns(*SKIPPED, "*.py")
-    shutil.copytree(package_folder(repository), folder / PACKAGE, ignore=ignored)
-    for name, text in stubbed_package(repository, hidden).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def _copy_rest(home: Path, folder: Path) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from course_utils.checks.compare import Problem, Tolerance
-from course_utils.checks.core import Artefact, Checks, Observation, Outcome, Raised, judge_all
+from course_utils.checks.core import Checks
+from course_utils.checks.judging import Artefact, Observation, Outcome, Raised, judge_all
 from course_utils.checks.values import from_json, to_json
 
 MIME_TYPE = "application/x-course-checks+json"

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from course_utils.checks.core import Outcome
+    from course_utils.checks.judging import Outcome
 
 PASSED, FAILED = "#00694d", "#b04a00"  # green and vermilion of the course palette, darkened for text on white
 CELL = "text-align:left; padding:0.15em 0.8em 0.15em 0; vertical-align:top"

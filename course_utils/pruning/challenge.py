@@ -101,11 +101,10 @@ def enter_challenge(
     return judge_file(packed_file(compress, profile), profile)
 
 
-@functools.cache
 def packed_file(
     compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile | None = None
 ) -> np.ndarray:
-    """Let a function compress the profile's checkpoint, and write the result packed.
+    """Let a function compress the profile's checkpoint, and write the result packed; done once for a function.
 
     Args:
         compress: See `enter_challenge`.
@@ -117,7 +116,11 @@ def packed_file(
     Raises:
         TypeError: If the function returns no network.
     """
-    profile = profiles.current() if profile is None else profile
+    return _packed(compress, profiles.current() if profile is None else profile)
+
+
+@functools.cache
+def _packed(compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile) -> np.ndarray:
     plan = plan_for(profile)
     dataset = data.load(profile.dataset)
     compressed = compress(profile.load_resnet20(), dataset.subset(n_train=plan.n_train), plan.challenge_epochs)

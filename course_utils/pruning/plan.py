@@ -46,12 +46,12 @@ class PruningPlan:
 
 PLANS = {
     "quick": PruningPlan(
-        n_train=2500,
+        n_train=2000,
         n_scan=500,
         finetune_epochs=4,
         prune_epochs=4,
-        iterative_epochs=7,
-        n_sweep_train=1500,
+        iterative_epochs=6,
+        n_sweep_train=1200,
         sweep_epochs=2,
         challenge_epochs=8,
         lr=0.02,

@@ -45,11 +45,11 @@ class QuantizationPlan:
 
 PLANS = {
     "quick": QuantizationPlan(
-        n_train=2500,
-        n_test=2500,
+        n_train=2000,
+        n_test=2000,
         finetune_epochs=2,
-        prune_epochs=3,
-        iterative_epochs=5,
+        prune_epochs=2,
+        iterative_epochs=4,
         lr=0.02,
         scan_bits=(8, 6, 5, 4, 3, 2),
         finetuned_bits=(4, 3, 2),

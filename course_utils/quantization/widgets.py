@@ -30,6 +30,7 @@ class GridExplorer:
         quantize: Function of a weight, bits and the options per_channel and symmetric, like `linear_quantize`.
         accuracy: Function of bits and the same options that returns the accuracy of a batch when all inner layers are
             rounded like this; None shows no accuracy.
+        switches: Whether the person may choose the options; False for a quantize that takes a weight and bits only.
 
     Attributes:
         view: The widget to show.
@@ -41,6 +42,7 @@ class GridExplorer:
         model: nn.Module,
         quantize: Callable[..., torch.Tensor],
         accuracy: Callable[..., float] | None = None,
+        switches: bool = True,
     ):
         self.weights = {name: layer.weight.detach().clone() for name, layer in weighted_layers(model)}
         self.quantize, self.accuracy = quantize, accuracy
@@ -51,8 +53,9 @@ class GridExplorer:
         self.symmetric = ipywidgets.Checkbox(value=False, description="symmetric", indent=False)
         self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
         self.status = ipywidgets.HTML()
-        self.redraw()
-        controls = [self.bits, self.layer, self.per_channel, self.symmetric]
+        self.switches = [self.per_channel, self.symmetric] if switches else []
+        self._on_change(None)
+        controls = [self.bits, self.layer, *self.switches]
         for control in controls:
             control.observe(self._on_change, names="value")
         self.view = ipywidgets.VBox([ipywidgets.HBox(controls), self.image, self.status])
@@ -65,7 +68,9 @@ class GridExplorer:
 
     @property
     def options(self) -> Mapping[str, bool]:
-        """The two switches."""
+        """The two switches, where there are any."""
+        if not self.switches:
+            return {}
         return {"per_channel": self.per_channel.value, "symmetric": self.symmetric.value}
 
     def redraw(self) -> None:
@@ -114,7 +119,10 @@ class GridExplorer:
 
 
 def grid_explorer(
-    model: nn.Module, quantize: Callable[..., torch.Tensor], accuracy: Callable[..., float] | None = None
+    model: nn.Module,
+    quantize: Callable[..., torch.Tensor],
+    accuracy: Callable[..., float] | None = None,
+    switches: bool = True,
 ) -> ipywidgets.VBox:
     """Return the slider, the switches and the picture of a GridExplorer as one widget."""
-    return GridExplorer(model, quantize, accuracy).view
+    return GridExplorer(model, quantize, accuracy, switches).view

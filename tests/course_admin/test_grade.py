@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from course_admin.build.lab import Targets, build_lab, write_notebook
 from course_admin.cli import app
 from course_admin.demo import run_demo
+from course_admin.grading.bubblewrap import bubblewrap_problem
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import CellResult, CheckResult, Result
 from course_admin.grading.run import Options, grade_lab
-from course_admin.grading.sandbox import bubblewrap_problem
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import CourseError
 from course_admin.report import results_table, write_csv

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from course_admin.build.lab import Targets
+from course_admin.grading.bubblewrap import Limits, bubblewrap_problem
 from course_admin.grading.results import load_results
 from course_admin.grading.run import Options, grade_lab
-from course_admin.grading.sandbox import Limits, bubblewrap_problem
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import Repository
 from course_admin.submissions import reference_answers

@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from course_admin.build.lab import build_lab
+from course_admin.grading.bubblewrap import bubblewrap_problem
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import load_results
 from course_admin.grading.run import grade_lab
-from course_admin.grading.sandbox import bubblewrap_problem
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import CourseError
 from tests.course_admin.test_grade import OPTIONS

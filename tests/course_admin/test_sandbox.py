@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from course_admin.grading import bubblewrap
 from course_admin.grading import run as grading
-from course_admin.grading import sandbox
+from course_admin.grading.bubblewrap import BubblewrapMissing, Limits, bubblewrap_problem
 from course_admin.grading.kernel import Kernel
-from course_admin.grading.sandbox import BubblewrapMissing, Limits, Zygote, bubblewrap_problem
-from course_admin.grading.stubs import copy_course_utils
-from course_admin.paths import CourseError
+from course_admin.grading.sandbox import Zygote
+from course_admin.paths import CourseError, Repository
+from course_admin.stubs import write_package
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(cell_s=10.0, memory_bytes=2**30, processes=30, disk_bytes=16 * 2**20, output_bytes=10**5)
@@ -31,7 +32,7 @@ FORMS = {
 def kit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kit")
     (folder / "course" / "data").mkdir(parents=True)
-    copy_course_utils(ROOT / "course_utils", folder / "course" / "course_utils", {"soft_threshold"})
+    write_package(Repository(ROOT), [Repository(ROOT).lab("lab1")], folder / "course")
     (folder / "kit.json").write_text(json.dumps({"data": {str(ROOT / "data"): "/course/data"}}))
     for path in (folder, folder.parent):
         path.chmod(0o755)
@@ -151,10 +152,10 @@ def test_whatever_a_kernel_starts_ends_with_it(zygote):
 def test_where_namespaces_do_not_nest_each_kernel_gets_a_fresh_sandbox(kit, monkeypatch, tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
-    for path in sandbox.INSIDE.glob("*.py"):
+    for path in bubblewrap.INSIDE.glob("*.py"):
         text = path.read_text().replace("libc(LIBC.unshare,", "raise OSError(1, 'unshare') or libc(LIBC.unshare,")
         (inside / path.name).write_text(text)
-    monkeypatch.setattr(sandbox, "INSIDE", inside)
+    monkeypatch.setattr(bubblewrap, "INSIDE", inside)
     zygote = Zygote(kit, "bubblewrap", LIMITS, 1, ["numpy"])
     try:
         kernel = Kernel(zygote, {})
@@ -180,10 +181,10 @@ def test_without_a_sandbox_kernels_still_start_and_end(kit):
 
 
 def test_without_bubblewrap_grading_refuses(monkeypatch):
-    monkeypatch.setattr(sandbox, "_bubblewrap_problem", lambda: "bubblewrap is not installed")
+    monkeypatch.setattr(bubblewrap, "_bubblewrap_problem", lambda: "bubblewrap is not installed")
     with pytest.raises(BubblewrapMissing, match="--isolation none"):
-        sandbox.require("bubblewrap")
-    sandbox.require("none")
+        bubblewrap.require("bubblewrap")
+    bubblewrap.require("none")
     with pytest.raises(CourseError, match="bubblewrap, none"):
-        sandbox.require("docker")
+        bubblewrap.require("docker")
     assert grading.Options().isolation == "bubblewrap"

@@ -26,7 +26,7 @@ def _half(x):
 
 
 def _quarter(x):
-    return _half(_half(x))
+    return _half(_half(x)) if x else _quarter(x)
 
 
 def _shared(x):

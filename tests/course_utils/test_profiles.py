@@ -65,14 +65,29 @@ def test_seeding_covers_all_three_generators():
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "fast"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True, "avx512_f": True}, False), ({}, False)],
+    ("maker", "capabilities", "fast"),
+    [
+        ("AuthenticAMD", {"avx512_bf16": True}, True),
+        ("GenuineIntel", {"avx512_bf16": True}, False),
+        ("GenuineIntel", {"avx512_bf16": True, "amx_bf16": True}, True),
+        ("GenuineIntel", {"avx2": True, "avx512_f": True}, False),
+        ("", {"bf16": True}, True),
+        ("", {}, False),
+    ],
 )
-def test_bf16_is_chosen_exactly_where_the_processor_says_it_is_fast(monkeypatch, capabilities, fast):
+def test_bf16_is_chosen_exactly_where_the_processor_is_fast_at_it(monkeypatch, maker, capabilities, fast):
     monkeypatch.setattr(runtime, "cpu_capabilities", lambda: capabilities)
+    monkeypatch.setattr(runtime, "processor_maker", lambda: maker)
     chosen = runtime.detect(device="cpu")
     assert chosen.precision == ("bf16" if fast else "fp32")
     assert chosen.precision in chosen.describe()
+
+
+def test_the_maker_is_read_from_either_kind_of_text(monkeypatch):
+    for told, maker in (("GenuineIntel", "GenuineIntel"), ("", "AuthenticAMD")):
+        monkeypatch.setattr(runtime, "_cpuinfo", lambda entry, told=told: told)
+        monkeypatch.setattr(runtime.platform, "processor", lambda: "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD")
+        assert runtime.processor_maker() == maker
 
 
 def test_precision_can_be_forced_and_is_checked():

@@ -191,6 +191,17 @@ def test_the_slider_redraws_and_shows_errors():
     assert "ZeroDivisionError" in explorer.status.value
 
 
+def test_the_slider_without_switches_asks_for_weight_and_bits_only():
+    explorer = GridExplorer(tiny_model(), lambda weight, bits: linear_quantize(weight, bits), switches=False)
+    assert "largest error" in explorer.status.value
+    assert explorer.per_channel not in explorer.view.children[0].children
+
+    def unfinished(weight, bits):
+        raise NotImplementedError("not written yet")
+
+    assert "not written yet" in GridExplorer(tiny_model(), unfinished, switches=False).status.value
+
+
 # --- ONNX ------------------------------------------------------------------------------------------------------------
 
 
