@@ -6,6 +6,7 @@ same schedule serves a run of 3 epochs and one of 300, and a resumed run needs n
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -127,3 +128,18 @@ def resolve(schedule: str | Schedule) -> Schedule:
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {sorted(SCHEDULES)} or a function of progress, got {schedule!r}")
     return SCHEDULES[schedule]
+
+
+def describe(schedule: str | Schedule) -> str:
+    """Return a schedule in words, as records and training states keep it.
+
+    Args:
+        schedule: A name, a function, or a function with some of its arguments fixed by `functools.partial`.
+
+    Returns:
+        The name, with the fixed arguments where there are some: `"multi_step(milestones=(0.5,))"`.
+    """
+    if isinstance(schedule, functools.partial):
+        fixed = [*map(repr, schedule.args), *(f"{name}={value!r}" for name, value in schedule.keywords.items())]
+        return f"{describe(schedule.func)}({', '.join(fixed)})"
+    return schedule if isinstance(schedule, str) else getattr(schedule, "__name__", type(schedule).__name__)

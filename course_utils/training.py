@@ -98,7 +98,7 @@ def fit(
     """
     on = runtime.detect() if on is None else on
     settings = Settings(
-        epochs, batch_size, lr, momentum, weight_decay, getattr(schedule, "__name__", schedule), label_smoothing,
+        epochs, batch_size, lr, momentum, weight_decay, schedules.describe(schedule), label_smoothing,
         padding, flip, ema_decay, type(optimizer).__name__, seed, on.precision, len(dataset.train_labels),
     )  # fmt: skip
     runtime.keep_freed_memory()

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from course_utils.profiles import Profile
+from course_utils.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Setting:
 
     Attributes:
         profile: Data set, batch size, padding.
-        epochs: Epochs of finetuning; 20 in the published tables.
-        seed: Seed of shuffling and augmentation; the starting checkpoint is the same for all seeds.
+        epochs: Epochs of training.
+        seed: Seed of shuffling and augmentation, and of initial weights; a starting checkpoint is the same for all.
         folder: Where earlier experiments have left their networks.
     """
 
@@ -39,11 +40,12 @@ class Job:
 
     Attributes:
         model: The network to train, already compressed where the method does so before training.
-        lr: Learning rate at the start; it falls to 0 along a cosine.
+        lr: Peak learning rate.
         epochs: Epochs of training; 0 for none.
         hooks: Arguments of `training.fit` that make the method: `before_epoch`, `after_step`, `optimizer`, ...
         layout: How `course_utils.packing` writes the result: `"bitmap"`, `"csr"` or `"codebook"`.
         finish: Makes the ordinary network that is packed from the trained one; None where it is one already.
+        schedule: Factor of the rate as a function of progress, or its name.
     """
 
     model: nn.Module
@@ -52,6 +54,7 @@ class Job:
     hooks: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "bitmap"
     finish: Callable[[nn.Module], nn.Module] | None = None
+    schedule: str | Schedule = "cosine"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Experiment:
         published: The published test accuracy; None where nobody published one.
         target: The accuracy this course aims at; None where there is no aim.
         seeds: Seeds that make the row; more than one where mean and range are reported.
+        network: `"resnet20"`, which starts from the profile's checkpoint, or `"convnet"`, which starts untrained.
+        epochs: Epochs in the full profile.
     """
 
     name: str
@@ -75,13 +80,15 @@ class Experiment:
     published: float | None = None
     target: float | None = None
     seeds: tuple[int, ...] = (0,)
+    network: str = "resnet20"
+    epochs: int = 20
 
 
 def catalogue() -> dict[str, Experiment]:
     """Return all experiments by name, in the order of the tables."""
-    from course_admin.experiments import pruning, quantization
+    from course_admin.experiments import convnet, pruning, quantization
 
-    return {row.name: row for row in (*pruning.EXPERIMENTS, *quantization.EXPERIMENTS)}
+    return {row.name: row for row in (*pruning.EXPERIMENTS, *quantization.EXPERIMENTS, *convnet.EXPERIMENTS)}
 
 
 def find(name: str) -> Experiment:

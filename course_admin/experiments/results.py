@@ -172,7 +172,7 @@ def verify(folder: Path) -> list[str]:
         if not packed.is_file():
             problems.append(f"{packed} is missing; run: course experiment {record['experiment']}")
             continue
-        accuracy = accuracy_of_file(packed, profile, profile.load_dataset())
+        accuracy = accuracy_of_file(packed, profile, profile.load_dataset(), record.get("network", "resnet20"))
         if abs(accuracy - record["test_accuracy"]) > TOLERANCE:
             problems.append(f"{packed}: accuracy {accuracy:.4f}, its record says {record['test_accuracy']:.4f}")
     return problems

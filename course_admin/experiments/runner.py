@@ -22,13 +22,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from course_admin.experiments import convnet
 from course_admin.experiments.catalogue import Experiment, Job, Setting
-from course_utils import packing, runtime, training
+from course_utils import packing, runtime, schedules, training
 from course_utils.accounting import total_sparsity
 from course_utils.data import Dataset
 from course_utils.profiles import Profile
 
-EPOCHS = {"quick": 2, "full": 20}
+EPOCHS = {"quick": 2}  # in the full profile the experiment says how many
 OPTIMIZER = {"momentum": 0.9, "weight_decay": 5e-4}
 
 
@@ -66,11 +67,11 @@ def run(
     state_file.parent.mkdir(parents=True, exist_ok=True)
     dataset = profile.load_dataset()
     on = runtime.detect(precision=precision, compile=compile)
-    job = experiment.prepare(Setting(profile, EPOCHS[profile.name], seed, folder))
+    job = experiment.prepare(Setting(profile, EPOCHS.get(profile.name, experiment.epochs), seed, folder))
     before = training.evaluate(job.model, dataset, on=on)
     job.model.to(memory_format=torch.channels_last)
     history = training.fit(
-        job.model, dataset, epochs=job.epochs, lr=job.lr, schedule="cosine", batch_size=profile.batch_size,
+        job.model, dataset, epochs=job.epochs, lr=job.lr, schedule=job.schedule, batch_size=profile.batch_size,
         padding=profile.padding, seed=seed, on=on, resume_file=state_file if job.epochs else None, progress=progress,
         **OPTIMIZER, **job.hooks,
     )  # fmt: skip
@@ -80,7 +81,7 @@ def run(
     record = {
         **_configuration(experiment, job, profile, seed, on),
         "accuracy_before_training": before,
-        **_final_numbers(result, packed, dataset, profile, history),
+        **_final_numbers(result, accuracy_of_file(packed, profile, dataset, experiment.network), history),
         "packed_bytes": size_bytes,
         "dense_bytes": packing.size_on_disk(result),
         "training_seconds": round(sum(history.seconds), 1),
@@ -104,10 +105,11 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
         "target": experiment.target,
         "profile": profile.name,
         "dataset": profile.dataset,
-        "starts_from": f"resnet20_{profile.dataset}",
+        "network": experiment.network,
+        "starts_from": f"resnet20_{profile.dataset}" if experiment.network == "resnet20" else "random weights",
         "epochs": job.epochs,
         "lr": job.lr,
-        "schedule": "cosine",
+        "schedule": schedules.describe(job.schedule),
         **OPTIMIZER,
         "batch_size": profile.batch_size,
         "seed": seed,
@@ -118,11 +120,8 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
     }
 
 
-def _final_numbers(
-    result: nn.Module, packed: Path, dataset: Dataset, profile: Profile, history: training.History
-) -> dict:
-    """Measure the file, and take the best epoch from the history."""
-    accuracy = accuracy_of_file(packed, profile, dataset)
+def _final_numbers(result: nn.Module, accuracy: float, history: training.History) -> dict:
+    """The file's accuracy, and the best epoch's from the history."""
     epochs = [value for value in history.test_accuracy if not math.isnan(value)]
     return {
         "test_accuracy": accuracy,
@@ -132,16 +131,18 @@ def _final_numbers(
     }
 
 
-def accuracy_of_file(packed: Path, profile: Profile, dataset: Dataset) -> float:
+def accuracy_of_file(packed: Path, profile: Profile, dataset: Dataset, network: str = "resnet20") -> float:
     """Read a packed network into a fresh one and evaluate it in fp32 on the CPU.
 
     Args:
         packed: A file that `packing.save_packed` wrote.
         profile: The profile that it was trained in.
         dataset: The profile's data.
+        network: Which network it is: `"resnet20"` or `"convnet"`.
 
     Returns:
         Test accuracy, in [0, 1].
     """
-    model = packing.load_packed(profile.load_resnet20(), packed).eval()
+    fresh = convnet.network(dataset, profile) if network == "convnet" else profile.load_resnet20()
+    model = packing.load_packed(fresh, packed).eval()
     return training.evaluate(model, dataset, on=runtime.detect("cpu", precision="fp32"))

@@ -9,13 +9,15 @@ from functools import partial
 import pytest
 import torch
 
-from course_admin.experiments import catalogue, pruning, quantization, results, runner
+from course_admin.experiments import catalogue, convnet, pruning, quantization, results, runner
 from course_admin.experiments.catalogue import Experiment, Job
 from course_utils import profiles, training_state
 from course_utils.accounting import total_sparsity
 from course_utils.data_files import MissingData
 from course_utils.packing import read_packed
 from course_utils.pruning import global_prune_by_percentage, linear_schedule, prune_by_percentage
+from course_utils.pruning.structured import filter_l1_pruning, unstructured_pruning
+from course_utils.pruning.structured_given import folded_copy
 from tests.course_utils.tiny import tiny_dataset, tiny_model
 
 ITERATIVE = partial(pruning.iterative, prune=global_prune_by_percentage, sparsity=0.7, schedule=linear_schedule)
@@ -46,7 +48,7 @@ def experiment(prepare, name="tiny") -> Experiment:
 
 def test_the_catalogue_has_unique_names_and_every_row_of_the_published_pruning_table():
     known = catalogue.catalogue()
-    assert len(known) == len(pruning.EXPERIMENTS) + len(quantization.EXPERIMENTS)
+    assert len(known) == sum(len(module.EXPERIMENTS) for module in (pruning, quantization, convnet))
     published = [row.published for row in pruning.EXPERIMENTS if row.published is not None]
     assert sorted(published) == [0.1003, 0.7223, 0.8756, 0.8799, 0.8840, 0.8874]
     assert known["iterative_global_80"].seeds == (0, 1, 2)
@@ -180,6 +182,61 @@ def test_rounding_after_training_trains_nothing(tmp_path):
     assert torch.equal(packed["fc.weight"], start["fc.weight"])
     assert all(torch.equal(packed[name], tensor) for name, tensor in start.items() if "bn" in name)
     assert not torch.equal(packed["stage1.0.conv1.weight"], start["stage1.0.conv1.weight"])
+
+
+CONVNET_FILE = {"filters": filter_l1_pruning, "weights": unstructured_pruning}
+
+
+@pytest.mark.parametrize("kind", CONVNET_FILE)
+def test_a_convnet_loses_half_of_itself_in_five_steps_also_when_it_is_interrupted(tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(runner.EPOCHS, "quick", 10)
+    seen = {}
+
+    def prepare(setting):
+        job = convnet.pruned(setting, prune=CONVNET_FILE[kind])
+        note = {"after_epoch": lambda s: seen.update({s.epoch: gone(folded_copy(s.model), kind)})}
+        return dataclasses.replace(job, hooks={**job.hooks, **note})
+
+    chosen = dataclasses.replace(experiment(prepare), network="convnet")
+    straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
+    steps = [seen[epoch] for epoch in sorted(seen)]
+    assert steps == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5], abs=0.02)
+    save = training_state.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_state, "save", save_and_stop)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+    monkeypatch.setattr(training_state, "save", save)
+    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
+    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+    record = json.loads(straight.read_text())
+    assert (record["network"], record["starts_from"], record["schedule"]) == ("convnet", "random weights", "multi_step(milestones=(0.25, 0.5, 0.75))")
+    assert record["test_accuracy"] == record["history"]["test_accuracy"][-1]
+
+
+def gone(model: torch.nn.Module, kind: str) -> float:
+    """Share of the filters, or of the weights, of all convolutions that are zero."""
+    weights = [layer.weight.detach().flatten(1) for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
+    if kind == "filters":
+        return sum(int((~w.any(1)).sum()) for w in weights) / sum(len(w) for w in weights)
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+
+
+def test_a_convnet_is_trained_by_either_schedule_from_the_seeds_weights(tmp_path):
+    for row in convnet.EXPERIMENTS[:2]:
+        record = json.loads(runner.run(row, TINY, tmp_path, **QUIET).read_text())
+        assert (record["epochs"], record["lr"], record["sparsity"]) == (4, 0.1, 0.0)
+    assert row.epochs == 100
+    data = TINY.load_dataset()
+    one, same, other = (convnet.network(data, TINY, seed).conv1.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 @pytest.fixture

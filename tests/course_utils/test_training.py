@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 
 import pytest
@@ -256,6 +257,12 @@ def test_a_data_set_smaller_than_a_batch_is_one_batch():
     steps = []
     fit(tiny_model(), tiny_dataset(n_train=12), epochs=1, after_step=lambda s: steps.append(s.step), **QUIET)
     assert steps == [1]
+
+
+def test_a_schedule_in_words_tells_fixed_arguments():
+    assert schedules.describe("cosine") == schedules.describe(schedules.cosine) == "cosine"
+    fixed = functools.partial(schedules.multi_step, (0.25, 0.5), gamma=0.2)
+    assert schedules.describe(fixed) == "multi_step((0.25, 0.5), gamma=0.2)"
 
 
 def test_schedules_agree_with_torch_and_with_their_ends():

@@ -1,0 +1,106 @@
+"""The experiments of the ConvNet table: schedules of the learning rate, and pruning while training, from scratch.
+
+Published setting (exercises on a small ConvNet, CIFAR-10): 100 epochs; MultiStep divides the rate by 10 every 25
+epochs; pruning removes 10 % more before epochs 10, 20, ..., 50, whole filters of smallest L1 norm or single weights.
+The published network is not given in detail; ours is Lab 4's in its full profile: three stages of two convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_utils import runtime, schedules
+from course_utils.convnet import ConvNet
+from course_utils.data import Dataset
+from course_utils.profiles import Profile
+from course_utils.pruning.channels import keep_silent
+from course_utils.pruning.structured import SparseConv2d, filter_l1_pruning, unstructured_pruning
+from course_utils.pruning.structured_given import folded_copy
+from course_utils.pruning.structured_plan import structured_plan_for
+from course_utils.schedules import Schedule
+from course_utils.training import TrainingState
+
+TABLE = "A ConvNet on CIFAR-10, trained from scratch"
+EPOCHS = 100
+LR = 0.1
+N_STEPS = 5  # pruning steps, each after a tenth of the epochs
+MULTI_STEP = partial(schedules.multi_step, milestones=(0.25, 0.5, 0.75))
+Prune = Callable[[nn.Module, float], object]
+
+
+def network(dataset: Dataset, profile: Profile, seed: int = 0, conv: type[nn.Conv2d] = nn.Conv2d) -> ConvNet:
+    """Build the profile's ConvNet for a data set, freshly initialised.
+
+    Args:
+        dataset: Says image size, channels and classes.
+        profile: Says widths and depth.
+        seed: Of the initial weights.
+        conv: Class of the convolutions.
+
+    Returns:
+        The network.
+    """
+    runtime.seed_everything(seed)
+    return structured_plan_for(profile).convnet(dataset, conv)
+
+
+class PruneWhileTraining:
+    """Remove a tenth more of every convolution after each tenth of the epochs, up to a half: hooks of `fit`.
+
+    The masks are made anew at the start of every epoch. What is gone has magnitude 0 and is chosen again, so an
+    interrupted run finds the masks that it had.
+
+    Args:
+        prune: `filter_l1_pruning` or `unstructured_pruning`.
+        epochs: Epochs of the run.
+    """
+
+    def __init__(self, prune: Prune, epochs: int):
+        self.prune, self.every = prune, max(1, epochs // (2 * N_STEPS))
+        self.keep: Callable[..., None] | None = None
+
+    def before_epoch(self, state: TrainingState) -> None:
+        """Prune as far as the epoch says; whole filters stay silent, single weights are behind the layers' masks."""
+        fraction = min(state.epoch // self.every, N_STEPS) / (2 * N_STEPS)
+        if fraction:
+            masks = self.prune(state.model, fraction)
+            self.keep = keep_silent(state.model, masks) if self.prune is filter_l1_pruning else None
+
+    def after_step(self, state: TrainingState) -> None:
+        """Silence again what momentum and weight decay have moved."""
+        if self.keep is not None:
+            self.keep(state)
+
+
+def trained(setting: Setting, *, schedule: str | Schedule) -> Job:
+    """Train the ConvNet and prune nothing."""
+    model = network(setting.profile.load_dataset(), setting.profile, setting.seed)
+    return Job(model, LR, setting.epochs, schedule=schedule)
+
+
+def pruned(setting: Setting, *, prune: Prune) -> Job:
+    """Train the ConvNet and remove half of it on the way."""
+    conv = SparseConv2d if prune is unstructured_pruning else nn.Conv2d
+    model = network(setting.profile.load_dataset(), setting.profile, setting.seed, conv)
+    steps = PruneWhileTraining(prune, setting.epochs)
+    hooks = {"before_epoch": steps.before_epoch, "after_step": steps.after_step}
+    return Job(model, LR, setting.epochs, hooks, finish=folded_copy, schedule=MULTI_STEP)
+
+
+def _row(name: str, title: str, prepare: Callable[[Setting], Job], **numbers: float) -> Experiment:
+    return Experiment(name, TABLE, title, prepare, network="convnet", epochs=EPOCHS, **numbers)
+
+
+EXPERIMENTS = [
+    _row("convnet_multistep", "100 epochs, rate divided by 10 every 25 epochs", partial(trained, schedule=MULTI_STEP),
+         published=0.9183, target=0.92),
+    _row("convnet_cosine", "100 epochs, cosine", partial(trained, schedule="cosine"), published=0.8599, target=0.92),
+    _row("convnet_filters_50", "half of the filters gone by epoch 50; published near the unpruned network",
+         partial(pruned, prune=filter_l1_pruning)),
+    _row("convnet_weights_50", "half of the weights gone by epoch 50; published at or above the unpruned network",
+         partial(pruned, prune=unstructured_pruning)),
+]  # fmt: skip
