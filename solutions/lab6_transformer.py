@@ -91,8 +91,9 @@ pictures.learning(record["history"]["step"], record["history"]["loss"], counting
 # %% [markdown]
 # ## 1. Where am I?
 #
-# Attention is a weighted mean over a *set* of vectors: shuffle the tokens, and every output is the same. So the order must be written
-# into the vectors themselves. Vaswani et al. add to the vector of the token at position $p = 0, 1, 2, \dots$ the vector
+# Attention is a weighted mean over a *set* of vectors: shuffle the tokens, and every token gets the same output as before, only
+# in its new place. So the order must be written into the vectors themselves. Vaswani et al. add to the vector of the token at
+# position $p = 0, 1, 2, \dots$ the vector
 #
 # $$P_{p,\,2i} = \sin(p\,\omega_i), \qquad P_{p,\,2i+1} = \cos(p\,\omega_i), \qquad \omega_i = 10000^{-2i/d},
 # \qquad i = 0, \dots, \tfrac d2 - 1,$$
@@ -370,7 +371,8 @@ check.score(points=3)
 # ### Exercise: `MultiHeadAttention` (7 points)
 #
 # The names in the docstring are part of the exercise: trained weights are loaded by name. `self.weights` is kept for the pictures.
-# `x.unflatten(-1, (h, -1))` splits the last dimension, `x.flatten(2)` joins the last ones.
+# `x.unflatten(-1, (h, -1))` splits the last dimension, `x.flatten(2)` joins the last ones. Ask `cache is not None`, not `if
+# cache`: an empty cache has length 0 and counts as false.
 
 # %% exercise
 from course_utils.transformer import MultiHeadAttention
@@ -411,7 +413,7 @@ for toy_width, toy_heads, toy_seed in ((8, 2, 650), (12, 4, 660), (10, 10, 670))
     check.close(f"width {toy_width}, {toy_heads} heads, other keys",
                 lambda toy_width=toy_width, toy_heads=toy_heads, toy_seed=toy_seed: attend(toy_width, toy_heads, toy_seed, n_keys=7)[0],
                 lambda toy_width=toy_width, toy_heads=toy_heads, toy_seed=toy_seed: attend_torch(toy_width, toy_heads, toy_seed, n_keys=7)[0],
-                atol=1e-5, hint="head i has components i * d_head to (i + 1) * d_head; scale by d_head, not by d_model")
+                atol=1e-5, hint="head 1 has the first d_head components, head 2 the next; scale by sqrt(d_head), not by sqrt(d_model)")
 check.close("a causal mask", lambda: attend(12, 3, 680, causal_mask(4)), lambda: attend_torch(12, 3, 680, causal_mask(4)), atol=1e-5,
             hint="pass the mask on to scaled_dot_product_attention")
 
@@ -431,6 +433,9 @@ class PlainCache:
     def __init__(self):
         self.kept, self.length = [], 0
 
+    def __len__(self):
+        return self.length
+
     def append(self, keys, values):
         self.kept.append((keys, values))
         self.length += keys.shape[2]
@@ -440,7 +445,7 @@ class PlainCache:
 for toy_sizes in ([6], [1, 1, 1, 1, 1, 1], [3, 1, 2]):
     check.close(f"with a cache, in pieces of {toy_sizes}", lambda toy_sizes=toy_sizes: attend_in_pieces(toy_sizes, 690),
                 lambda: torch_attention(12, 3, 690)(*[toy_input(2, 6, 12, seed=691)] * 3, attn_mask=~causal_mask(6))[0], atol=1e-5,
-                hint="keys, values = cache.append(keys, values), after splitting into heads")
+                hint="if cache is not None: keys, values = cache.append(keys, values), after splitting into heads")
 ### END HIDDEN TESTS
 check.score(points=7)
 
@@ -603,8 +608,8 @@ check.score(points=4)
 # $N$ encoder layers read the source, $N$ decoder layers write the target:
 #
 # - **embeddings**: $\sqrt d\, E[\text{token}] + P[\text{position}]$, with one embedding for the source and one for the target. The
-#   entries of $E$ start with variance $1/d$, so that both terms are of the same size. (PyTorch's `nn.Embedding` starts with variance 1;
-#   `nn.init.normal_(weight, std=...)` changes that.)
+#   entries of $E$ start with variance $1/d$, so that both terms are of similar size. (PyTorch's `nn.Embedding` starts with
+#   variance 1; `nn.init.normal_(weight, std=...)` changes that.)
 # - **masks**: nobody looks at padding in the source; a target position sees itself and what is before it.
 # - **training** shows the decoder the right target up to each position, and asks for the next token, at all positions at once.
 #
@@ -923,10 +928,12 @@ check.score(points=5)
 # $$H = -\frac1M \sum_{t} \log_2 q(x_t \mid x_{<t}), \qquad \text{perplexity} = 2^{H} .$$
 #
 # With $H = 2$ the text could be stored in 2 bits a character instead of 8, and the model hesitates as if between 4 equally likely
-# characters. Two yardsticks that only count: a **bigram** model (one character of context) and a **5-gram** model (four), both with
-# Witten-Bell smoothing: a context $c$ seen $n(c)$ times with $t(c)$ different followers predicts
+# characters. The yardsticks only count: $n$-gram models with $n - 1$ characters of context, above all the **bigram** ($n = 2$)
+# and the **5-gram**, all with Witten-Bell smoothing: a context $c$ seen $n(c)$ times with $t(c)$ different followers predicts
 #
-# $$q(x \mid c) = \frac{n(cx) + t(c)\; q(x \mid c')}{n(c) + t(c)}, \qquad c' = c \text{ without its first character}.$$
+# $$q(x \mid c) = \frac{n(cx) + t(c)\; q(x \mid c')}{n(c) + t(c)}, \qquad c' = c \text{ without its first character},$$
+#
+# and $q(x) = 1/96$ below the empty context.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1071,15 +1078,18 @@ pictures.compression(table, levels);
 #
 # 1. 8 bits cost nothing that can be seen (1.634 bits a character, as before), 4 bits cost 0.03 (1.665), 3 bits 0.14 (1.778). All $n$ weights at
 # 3 bits: $3n/8$ bytes. Half of them at 4 bits and a bitmap: $(0.5 \cdot 4\,n + n)/8 = 3n/8$. With the rest of the file 324 736 bytes each. The
-# pruned and finetuned one is better: 1.725 against 1.778. (Which is not quite fair: it was finetuned, the other was not.)
+# pruned and finetuned one is better: 1.722 against 1.778. (Which is not quite fair: it was finetuned, the other was not.)
 #
 # 2. Right after pruning 80 % the model has 4.17 bits a character, worse than a model that knows nothing but the previous character. The
-# finetuning of the quick profile (120 steps, five per cent of the checkpoint's training) brings it to 2.15, but the dense model has 1.63, so a
-# good part of the damage stays. Longer finetuning, or a gradual schedule (Lab 2), would bring it closer.
+# finetuning of the quick profile (120 steps, five per cent of the checkpoint's training) brings it to 2.15, but the dense model
+# has 1.63: four fifths of the damage are repaired, one fifth (0.5 bits) stays. Longer finetuning, or a gradual schedule (Lab
+# 2), would bring it closer.
 #
 # 3. The 5-gram model stores a count for each of 63 040 different 5-grams and 33 136 shorter ones, a few hundred thousand bytes when packed
-# well: of the same order as the compressed transformer. Any two: how it generalises to other text (a
-# 5-gram knows nothing beyond four characters of context), time for each character, the cost of training, whether it can be finetuned.
+# well: of the same order as the compressed transformer. On the same characters it needs 1.77 bits each: the dense transformer at 4
+# bits (1.67 bits, 400 000 bytes) predicts better, the one with 80 % zeros (2.15 and more) worse. What else one has to know, any two of:
+# how it generalises to other text (a 5-gram knows nothing beyond four characters of context), time for each character, the cost of
+# training, whether it can be finetuned.
 #
 # 4. 17 632 parameters ($96\cdot128$ embedding, 3552 biases, 1792 of the norms) are float32: 70 528 bytes, 30 % of the 234 419 at 80 % and 4
 # bits. Scales and shifts take another 28 416 (12 %), the bitmap 75 264 (32 %), the weights themselves only 60 211 (26 %). Next: the embedding

@@ -10,7 +10,8 @@ without more work, and the link says why: most of all a residual addition, where
 it.
 
 A pruned filter is **silent** if its channel is zero for every input. Zero weights alone do not make it so: the bias is
-left, and a batch norm turns any constant into its shift beta. `silence_filters` sets all of these to zero.
+left, and a batch norm turns any constant into another one (in training, into its shift beta). `silence_filters` sets
+all of these to zero.
 """
 
 from __future__ import annotations

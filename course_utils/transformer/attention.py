@@ -48,8 +48,8 @@ def positional_encoding(n_positions: int, d_model: int) -> torch.Tensor:
 def shift_matrix(offset: int, d_model: int) -> torch.Tensor:
     """Compute the matrix M_k with P[p + k] = M_k P[p] for every position p.
 
-    M_k is block diagonal. With w_i = 10000^(-2i / d_model), the block of the pair (2i, 2i + 1) is the rotation
-    [[cos(k w_i), sin(k w_i)], [-sin(k w_i), cos(k w_i)]].
+    M_k is block diagonal. With w_i = 10000^(-2i / d_model), the block of the pair (2i, 2i + 1) is a 2 x 2
+    rotation by the angle k w_i; which way it turns follows from the order (sine, cosine).
 
     Args:
         offset: k, an int; negative offsets go back.
@@ -140,8 +140,8 @@ class KeyValueCache:
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W_O, with head_i = Attention(Q W_Q^i, K W_K^i, V W_V^i).
 
-    The h projections of the queries are one linear layer of d_model outputs: head i has those from i * d_head to
-    (i + 1) * d_head, with d_head = d_model / h; likewise for keys and values.
+    The h projections of the queries are one linear layer of d_model outputs: head i = 1, ..., h has those
+    from (i - 1) * d_head up to, not including, i * d_head, with d_head = d_model / h; likewise for keys and values.
 
     Attributes:
         query: Linear, d_model to d_model, with bias: W_Q of all heads.

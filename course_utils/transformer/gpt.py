@@ -20,7 +20,7 @@ class TinyGPT(nn.Module):
 
     Attributes:
         embedding: Embedding E of n_tokens vectors; its entries start as N(0, 1 / d_model), so that
-            sqrt(d_model) E[tokens] is of the same size as the positional encoding P.
+            sqrt(d_model) E[tokens] is of similar size to the positional encoding P.
         blocks: ModuleList of n_layers EncoderLayer with norm_first.
         norm: LayerNorm after the last block.
         head: Linear, d_model to n_tokens, with bias.
