@@ -1231,7 +1231,7 @@ print("published for pruning, in words: filters 'near the baseline' at 50 %, sin
 # - Removing a filter means removing a channel, with everything that belongs to it: bias, four batch-norm entries, the readers'
 #   weights.
 # - Half of the filters is a quarter of a middle layer's multiplications, and at a large batch time follows part of the way (on
-#   our two cores 2.4 times less time for 3.9 times fewer multiplications).
+#    our two cores 2.4 to 3 times less time for 3.9 times fewer multiplications).
 # - Single weights cost less accuracy at the same number of zeros, filters cost less time at the same accuracy. Compare at equal
 #   time, or bytes, or MACs, and say which.
 # - A schedule is part of the result. Plot the learning rate before you believe a comparison.

@@ -125,7 +125,7 @@ def filter_l1_pruning(model: nn.Module, fraction: float) -> FilterMasks:
         TypeError: If the model is no module, or fraction no number.
 
     Source:
-        Li et al. (2017), section 3.1 and figure 3 (in a residual block, the first convolution's filters).
+        Li et al. (2017), section 3.1 and figure 4 (in a residual block, the first convolution's filters).
     """
     check_convolutions("model", model)
     check_fraction("fraction", fraction)

@@ -43,7 +43,7 @@ def linear_quantize(
 
     Source:
         Duke University, ECE 661 (2022), homework 4 (asymmetric, per tensor, zeros kept); Krishnamoorthi, "Quantizing
-        deep convolutional networks for efficient inference" (2018), sections 2.1 to 2.3 (symmetric, per channel).
+        deep convolutional networks for efficient inference" (2018), sections 2.1, 2.2 and 2.6 (symmetric, per channel).
     """
     check_weight("weight", weight)
     check_bits("n_bits", n_bits, minimum=2 if symmetric else 1)
