@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 import nbformat
 import psutil
-from nbclient import NotebookClient
 
+from course_admin.build.execute import execute
 from course_admin.build.lab import Targets
+from course_admin.grading.kernel import resident_bytes
 from course_admin.paths import Lab, Repository
 
 
@@ -47,16 +48,11 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Look ten times a second."""
         while not self.stop.wait(0.1):
-            total = 0
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.run_.peak_mib = max(self.run_.peak_mib, total / 2**20)
+            resident = resident_bytes(psutil.Process().children(recursive=True))
+            self.run_.peak_mib = max(self.run_.peak_mib, resident / 2**20)
 
 
-def execute(lab: Lab, repository: Repository) -> Run:
+def measure(lab: Lab, repository: Repository) -> Run:
     """Execute the instructor's notebook of a lab in its own folder."""
     path = Targets.of(repository).instructor(lab)
     notebook = nbformat.read(path, as_version=4)
@@ -69,14 +65,10 @@ def execute(lab: Lab, repository: Repository) -> Run:
         first = next(iter(cell.source.splitlines()), "")
         run.cells.append((time.perf_counter() - started[cell_index], first))
 
-    client = NotebookClient(
-        notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
-        on_cell_execute=on_start, on_cell_executed=on_end,
-    )  # fmt: skip
     watch = Watch(run)
     watch.start()
     start = time.perf_counter()
-    client.execute()
+    execute(notebook, path.parent, on_cell_execute=on_start, on_cell_executed=on_end)
     run.seconds = time.perf_counter() - start
     watch.stop.set()
     watch.join()
@@ -95,7 +87,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, profile {profile}")
     print(f"{'lab':28s} {'seconds':>8s} {'peak MiB':>9s}")
     for lab in labs:
-        run = execute(lab, repository)
+        run = measure(lab, repository)
         print(f"{lab.name:28s} {run.seconds:8.0f} {run.peak_mib:9.0f}", flush=True)
         for seconds, first in sorted(run.cells, reverse=True)[: arguments.slowest]:
             print(f"    {seconds:6.1f} s  {first[:90]}", flush=True)

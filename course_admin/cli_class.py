@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from course_admin.paths import CourseError, Lab, Repository
+from course_utils.files import replacing
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -31,9 +32,8 @@ def _write(path: Path, content: bytes, force: bool) -> None:
     if path.exists() and not force:
         raise CourseError(f"{path} exists; choose another --out, or replace it with --force")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def _fail_if(failed: object) -> None:

@@ -13,15 +13,13 @@ per layer, without finetuning, far less hurt by pruning. Accuracy and tolerance 
 from __future__ import annotations
 
 import json
-import os
-import platform
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from course_admin.pretrain_language import LANGUAGE_RECIPES, pretrain_language
+from course_admin.provenance import provenance
 from course_utils import checkpoints, data, data_files, runtime, training
 from course_utils.resnet import resnet20
 
@@ -151,13 +149,7 @@ def _record(name: str, path: Path, dataset: data.Dataset, on: runtime.Runtime, h
         "recipe": RECIPES[name],
         "test_accuracy": training.evaluate(saved, dataset, on=fp32),
         "test_accuracy_is": "after the last epoch, all test images, fp32; no epoch was chosen by it",
-        "trained_on": on.describe(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cores": os.cpu_count(),
-        "training_seconds": round(sum(history.seconds), 1),
-        "sha256": data_files.file_sha256(path),
-        "history": {key: value for key, value in asdict(history).items() if key != "runtime"},
+        **provenance(path, on, history),
     }
 
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from course_utils import checkpoints, data_files, runtime, text
+from course_admin.provenance import provenance
+from course_utils import checkpoints, runtime, text
 from course_utils.step_training import StepHistory
 from course_utils.transformer.language import fit_language_model, generate, nats_per_character
 from course_utils.transformer.ngrams import NgramModel
@@ -90,11 +86,5 @@ def _record(name: str, path: Path, corpus: text.Text, on: runtime.Runtime, histo
         "sample": generate(model, "It is a truth", 600, temperature=0.7, seed=3),
         "sample_is": "temperature 0.7, seed 3, prompt 'It is a truth'",
         "held_out_bits_of_witten_bell_ngrams": {key: value / math.log(2) for key, value in baselines.items()},
-        "trained_on": on.describe(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cores": os.cpu_count(),
-        "training_seconds": round(sum(history.seconds), 1),
-        "sha256": data_files.file_sha256(path),
-        "history": {key: value for key, value in asdict(history).items() if key != "runtime"},
+        **provenance(path, on, history),
     }

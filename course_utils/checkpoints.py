@@ -11,7 +11,6 @@ and raw numbers and nothing else: loading it cannot run code, unlike a pickle.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import safetensors.torch
@@ -20,6 +19,7 @@ from torch import nn
 
 from course_utils import data_files
 from course_utils.data_files import DamagedData, MissingData
+from course_utils.files import replacing
 from course_utils.resnet import ResNet, resnet20
 
 RESNET20_CHANNELS = {"fashion_mnist": 1, "cifar10": 3, "cifar10_restarted": 3}
@@ -45,7 +45,8 @@ def save_weights(model: nn.Module, path: str | Path) -> int:
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content = safetensors.torch.save(tensors)  # bytes: a file written by us has the usual permissions
-    _replace(path, lambda part: part.write_bytes(content))
+    with replacing(path) as part:
+        part.write_bytes(content)
     return path.stat().st_size
 
 
@@ -152,7 +153,8 @@ def save_state(path: str | Path, content: dict) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda part: torch.save(content, part))
+    with replacing(path) as part:
+        torch.save(content, part)
 
 
 def load_state(path: str | Path, map_location: torch.device | str = "cpu") -> dict:
@@ -173,12 +175,3 @@ def load_state(path: str | Path, map_location: torch.device | str = "cpu") -> di
     except Exception as error:
         raise DamagedData(f"{path} cannot be read as a training state: {error}. Delete it to start anew") from error
 
-
-def _replace(path: Path, write) -> None:
-    """Call write(part) on a temporary name beside path, then rename it to path."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils.files import replacing
+
 DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
 
 FASHION_MNIST_SHA256 = {
@@ -190,13 +192,10 @@ def fetch_cifar10() -> Path:
     except (MissingData, DamagedData):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"cifar10.{os.getpid()}.part.npz")
-    try:
-        np.savez(part, **_download_cifar10(path.parent / "download"))
+    with replacing(path) as part:
+        with open(part, "wb") as stream:  # savez would add .npz to a name
+            np.savez(stream, **_download_cifar10(path.parent / "download"))
         read_cifar10(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from course_utils import checkpoints, runtime, schedules
+from course_utils import checkpoints, runtime, schedules, training_state
 from course_utils.validate import check_count, check_nonnegative, check_positive
 
 BatchLoss = Callable[[nn.Module, torch.Generator], torch.Tensor]
@@ -100,7 +100,7 @@ def fit_steps(
     optimizer = torch.optim.AdamW(parameters, lr, betas, weight_decay=weight_decay)
     settings = {
         "steps": steps, "lr": lr, "weight_decay": weight_decay, "betas": betas, "clip": clip, "row_steps": row_steps,
-        "schedule": getattr(schedule, "__name__", schedule), "seed": seed, "precision": on.precision,
+        "schedule": schedules.describe(schedule), "seed": seed, "precision": on.precision,
     }  # fmt: skip
     loop = _StepLoop(model, batch_loss, optimizer, on, settings, schedules.resolve(schedule))
     return loop.run(resume_file, after_step, progress, label)
@@ -167,11 +167,7 @@ class _StepLoop:
 
     def resume(self, path: str | Path) -> None:
         content = checkpoints.load_state(path, map_location=self.on.device)
-        if content["settings"] != self.settings:
-            raise ValueError(
-                f"{path} belongs to a run with other settings: {content['settings']} there, {self.settings} here. "
-                "Delete it to start anew, or give another resume_file"
-            )
+        training_state.check_settings(path, content["settings"], self.settings)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.history = StepHistory(**{**content["history"], "runtime": self.history.runtime})

@@ -144,16 +144,29 @@ def resume(path: str | Path, settings: Settings, state: TrainingState, average: 
     if not Path(path).exists():
         return
     content = checkpoints.load_state(path, map_location=next(state.model.parameters()).device)
-    now, then = asdict(settings), content["settings"]
-    if now != then:
-        changed = {name: (then.get(name), now.get(name)) for name in now | then if now.get(name) != then.get(name)}
-        raise ValueError(
-            f"{path} belongs to a run with other settings, name: (there, here): {changed}. "
-            "Delete it to start anew, or give another resume_file"
-        )
+    check_settings(path, content["settings"], asdict(settings))
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.history = History(**{**content["history"], "runtime": state.history.runtime})
     state.step = content["step"]
     if average is not None:
         average.load_state_dict(content["average"])
+
+
+def check_settings(path: str | Path, then: dict, now: dict) -> None:
+    """Refuse to go on with a resume file that was written under other settings.
+
+    Args:
+        path: The resume file, for the message.
+        then: The settings in it.
+        now: The settings of the run that wants to go on.
+
+    Raises:
+        ValueError: If they differ; the message names those that do.
+    """
+    if now != then:
+        changed = {name: (then.get(name), now.get(name)) for name in now | then if now.get(name) != then.get(name)}
+        raise ValueError(
+            f"{path} belongs to a run with other settings, name: (there, here): {changed}. "
+            "Delete it to start anew, or give another resume_file"
+        )

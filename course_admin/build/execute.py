@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -11,13 +12,14 @@ from nbgrader.utils import determine_grade, is_grade, is_solution
 CELL_TIMEOUT_S = 900
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path, *, allow_errors: bool = False) -> None:
+def execute(notebook: nbformat.NotebookNode, folder: Path, *, allow_errors: bool = False, **hooks: Callable) -> None:
     """Run every cell in place, with the folder as working folder.
 
     Args:
         notebook: changed in place; keeps its kernelspec and language metadata, whatever the kernel reports.
         folder: the kernel's working folder.
         allow_errors: go on after a cell that raised.
+        **hooks: nbclient's, for example on_cell_executed.
 
     Raises:
         CellExecutionError: at the first cell that raised, unless allow_errors.
@@ -32,6 +34,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, *, allow_errors: bool
         coalesce_streams=True,  # a progress bar is stored as its last line
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
+        **hooks,
     )
     client.execute()
     notebook.metadata.update(metadata)

@@ -20,15 +20,13 @@ from course_utils.profiles import Profile
 from course_utils.pruning.channels import keep_silent
 from course_utils.pruning.structured import SparseConv2d, filter_l1_pruning, unstructured_pruning
 from course_utils.pruning.structured_given import folded_copy
-from course_utils.pruning.structured_plan import structured_plan_for
+from course_utils.pruning.structured_plan import PLANS, StructuredPlan, structured_plan_for
 from course_utils.schedules import Schedule
 from course_utils.training import TrainingState
 
 TABLE = "A ConvNet on CIFAR-10, trained from scratch"
-EPOCHS = 100
-LR = 0.1
-N_STEPS = 5  # pruning steps, each after a tenth of the epochs
-MULTI_STEP = partial(schedules.multi_step, milestones=(0.25, 0.5, 0.75))
+FULL = PLANS["full"]
+MULTI_STEP = partial(schedules.multi_step, milestones=FULL.milestones)
 Prune = Callable[[nn.Module, float], object]
 
 
@@ -49,23 +47,23 @@ def network(dataset: Dataset, profile: Profile, seed: int = 0, conv: type[nn.Con
 
 
 class PruneWhileTraining:
-    """Remove a tenth more of every convolution after each tenth of the epochs, up to a half: hooks of `fit`.
+    """Remove more of every convolution in the plan's epochs, up to a half: hooks of `fit`.
 
     The masks are made anew at the start of every epoch. What is gone has magnitude 0 and is chosen again, so an
     interrupted run finds the masks that it had.
 
     Args:
         prune: `filter_l1_pruning` or `unstructured_pruning`.
-        epochs: Epochs of the run.
+        plan: Says from which epoch on how much is removed.
     """
 
-    def __init__(self, prune: Prune, epochs: int):
-        self.prune, self.every = prune, max(1, epochs // (2 * N_STEPS))
+    def __init__(self, prune: Prune, plan: StructuredPlan):
+        self.prune, self.plan = prune, plan
         self.keep: Callable[..., None] | None = None
 
     def before_epoch(self, state: TrainingState) -> None:
         """Prune as far as the epoch says; whole filters stay silent, single weights are behind the layers' masks."""
-        fraction = min(state.epoch // self.every, N_STEPS) / (2 * N_STEPS)
+        fraction = self.plan.pruned_fraction(state.epoch)
         if fraction:
             masks = self.prune(state.model, fraction)
             self.keep = keep_silent(state.model, masks) if self.prune is filter_l1_pruning else None
@@ -79,20 +77,20 @@ class PruneWhileTraining:
 def trained(setting: Setting, *, schedule: str | Schedule) -> Job:
     """Train the ConvNet and prune nothing."""
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed)
-    return Job(model, LR, setting.epochs, schedule=schedule)
+    return Job(model, FULL.lr, setting.epochs, schedule=schedule)
 
 
 def pruned(setting: Setting, *, prune: Prune) -> Job:
     """Train the ConvNet and remove half of it on the way."""
     conv = SparseConv2d if prune is unstructured_pruning else nn.Conv2d
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed, conv)
-    steps = PruneWhileTraining(prune, setting.epochs)
+    steps = PruneWhileTraining(prune, structured_plan_for(setting.profile))
     hooks = {"before_epoch": steps.before_epoch, "after_step": steps.after_step}
-    return Job(model, LR, setting.epochs, hooks, finish=folded_copy, schedule=MULTI_STEP)
+    return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=MULTI_STEP)
 
 
 def _row(name: str, title: str, prepare: Callable[[Setting], Job], **numbers: float) -> Experiment:
-    return Experiment(name, TABLE, title, prepare, network="convnet", epochs=EPOCHS, **numbers)
+    return Experiment(name, TABLE, title, prepare, network="convnet", epochs=FULL.train_epochs, **numbers)
 
 
 EXPERIMENTS = [

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from course_admin.experiments.catalogue import Experiment, Job, Setting
 from course_utils import packing, runtime, schedules, training
 from course_utils.accounting import total_sparsity
 from course_utils.data import Dataset
+from course_utils.files import replacing
 from course_utils.profiles import Profile
 
 EPOCHS = {"quick": 2}  # in the full profile the experiment says how many
@@ -89,9 +89,8 @@ def run(
         "history": {key: value for key, value in asdict(history).items() if key != "runtime"},
     }
     path = folder / f"{stem}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     state_file.unlink(missing_ok=True)
     return path
 

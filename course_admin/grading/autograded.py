@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nbgrader.utils import compute_checksum
 from course_admin.grading.results import CellResult
 from course_utils.checks.judging import Outcome
 from course_utils.checks.table import as_html, as_text
+from course_utils.files import replacing
 
 # What a student's code shows is looked at in the instructor's browser: pictures and text may pass, scripts may not.
 SAFE_TYPES = {"text/plain", "text/latex", "image/png", "image/jpeg"}
@@ -65,9 +65,8 @@ def _score(name: str, cell: CellResult, outcomes: tuple[Outcome, ...], number: i
 def write_autograded(notebook: dict, folder: Path, name: str, submitted: Path) -> None:
     """Write the notebook and copy the submission's timestamp; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.{os.getpid()}.part"
-    part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
-    part.replace(folder / f"{name}.ipynb")
+    with replacing(folder / f"{name}.ipynb") as part:
+        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
     stamp = submitted / "timestamp.txt"
     if stamp.is_file() and not stamp.is_symlink():
         shutil.copyfile(stamp, folder / "timestamp.txt")

@@ -43,13 +43,9 @@ class BubblewrapMissing(CourseError):
     """There is no working bubblewrap on this machine."""
 
 
+@functools.cache
 def bubblewrap_problem() -> str:
     """Why bubblewrap cannot be used here; '' if it can."""
-    return _bubblewrap_problem()
-
-
-@functools.cache
-def _bubblewrap_problem() -> str:
     if not sys.platform.startswith("linux"):
         return "bubblewrap needs Linux"
     if shutil.which("bwrap") is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import re
 from collections.abc import Iterator
 from html import escape
@@ -19,6 +18,7 @@ import nbformat
 
 from course_admin.build.verify import secret_lines
 from course_admin.grading.results import CellResult, CheckResult, Result
+from course_utils.files import replacing
 
 MOST_TEXT = 20_000  # characters of one output
 MOST_PICTURE_BYTES = 3 * 2**20
@@ -185,9 +185,8 @@ def _squeezed(text: str) -> str:
 def write_page(page: str, path: Path) -> None:
     """Write a page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(page, encoding="utf-8", errors="replace")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8", errors="replace")
 
 
 def digest_in(path: Path) -> str:

@@ -175,7 +175,8 @@ class Kernel:
         processes = self.zygote.processes()
         if len(processes) > self.limits.processes:
             return "too many processes"
-        if _resident(processes) > self.limits.memory_bytes and _shared_fairly(processes) > self.limits.memory_bytes:
+        most = self.limits.memory_bytes
+        if resident_bytes(processes) > most and _shared_fairly(processes) > most:
             return "out of memory"
         return "tampered" if self.zygote.strays() else ""
 
@@ -188,7 +189,7 @@ class Kernel:
         self.zygote.tidy()
 
 
-def _resident(processes: list[psutil.Process]) -> int:
+def resident_bytes(processes: list[psutil.Process]) -> int:
     """Resident memory, pages shared between processes counted once for each."""
     total = 0
     for process in processes:

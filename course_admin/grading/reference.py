@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +21,7 @@ from course_admin.grading.kit import Kit
 from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 from course_utils.checks import judge
+from course_utils.files import replacing
 
 LIMITS = Limits(cell_s=3600.0, notebook_s=4 * 3600.0, memory_bytes=16 * 2**30, output_bytes=50 * 2**20)
 Records = dict[str, dict]
@@ -77,9 +77,8 @@ def reference_records(
         zygote.remove()
     cache.mkdir(parents=True, exist_ok=True)
     cache.chmod(0o700)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(records), encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(records), encoding="utf-8")
     for old in cache.glob("*.json"):
         if old != path:
             old.unlink()

@@ -8,10 +8,11 @@ its name, its hint and whether it passed.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
+
+from course_utils.files import replacing
 
 Outcome = Literal[
     "graded", "missing", "unreadable", "crashed", "timed out", "out of memory", "output too large", "tampered"
@@ -96,9 +97,8 @@ def save_result(result: Result, course_folder: Path) -> Path:
     """Write the record; whoever reads it at the same moment sees the old one or the new one, never half of it."""
     path = result_file(course_folder, result.lab, result.student)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     return path
 
 

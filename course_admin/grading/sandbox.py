@@ -213,10 +213,10 @@ class Zygote:
         """Remove the sockets and what the last kernel left where there is no sandbox."""
         for path in self._run.iterdir():
             if self.isolation == "bubblewrap" or path.name.isdigit():
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+                _remove(path)
         if self._work is not None:
             for path in self._work.iterdir():
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+                _remove(path)
 
     def close(self) -> None:
         """End everything."""
@@ -251,3 +251,11 @@ class Zygote:
             return {}
         line = self._process.stdout.readline()
         return json.loads(line) if line.strip() else {}
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()

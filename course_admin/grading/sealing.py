@@ -13,6 +13,7 @@ import builtins
 from collections.abc import Iterable
 
 from course_admin.build.markers import BEGIN_HIDDEN, END_HIDDEN, regions
+from course_admin.grading.cells import tree_of
 
 METHODS = {"close": "expected", "equal": "expected", "at_least": "bound", "at_most": "bound", "raises": "exception"}
 BOUNDS = ("at_least", "at_most")  # of `measured`, whose third argument says how to measure
@@ -106,12 +107,7 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def _parse(source: str) -> ast.Module:
-    """The tree of an ordinary cell; magics are left out."""
-    lines = ["" if line.lstrip()[:1] in ("%", "!", "?") else line for line in source.splitlines()]
-    try:
-        return ast.parse("\n".join(lines))
-    except SyntaxError:
-        return ast.Module([], [])
+    return tree_of(source) or ast.Module([], [])
 
 
 def modules_imported(sources: Iterable[str]) -> list[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from course_admin.grading.kit import Kit
+from course_utils.files import replacing
 
 
 def execution_digest(kit: Kit, content: bytes) -> str:
@@ -44,10 +44,8 @@ class Store:
         """Keep an execution, whole or not at all."""
         path = self._path(student)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with gzip.open(part, "wt", compresslevel=1, encoding="utf-8") as file:
+        with replacing(path) as part, gzip.open(part, "wt", compresslevel=1, encoding="utf-8") as file:
             json.dump({**execution, "digest": digest}, file)
-        part.replace(path)
 
     def _path(self, student: str) -> Path:
         return self._folder / f"{student}.json.gz"

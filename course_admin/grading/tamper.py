@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from course_admin.grading.cells import is_magic, tree_of
 from course_admin.grading.kernel import Run
 from course_utils.checks.sealed import MIME_TYPE
 
@@ -69,7 +70,7 @@ def in_source(source: str) -> list[str]:
     """What a student's cell does to the machinery of grading, in plain sight."""
     if MIME_TYPE in source:
         return ["writes the type of the grader's own records"]
-    tree = _tree(source)
+    tree = tree_of(source)
     if tree is None:
         return []
     found = ["reaches for what the checks have observed"] if "_observations" in _words(tree) else []
@@ -100,7 +101,7 @@ def _imports_checks(node: ast.AST) -> bool:
 
 def looks_around(source: str) -> bool:
     """Whether a cell may read the text of other cells: by inspection, history or hooks."""
-    tree = _tree(source)
+    tree = tree_of(source)
     if tree is None:
         return any(
             word in source for word in ("%history", "%hist", "%recall", "%rerun", "%macro", "%save", "%notebook")
@@ -124,25 +125,17 @@ def _words(tree: ast.AST) -> set[str]:
     return found
 
 
-def _tree(source: str) -> ast.Module | None:
-    lines = ["" if line.lstrip()[:1] in ("%", "!", "?") else line for line in source.splitlines()]
-    try:
-        return ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def does_nothing(source: str) -> bool:
     """Whether a cell is empty but for comments and `pass`: thousands of those should not cost minutes."""
-    if any(line.lstrip()[:1] in ("%", "!", "?") for line in source.splitlines()):
+    if any(map(is_magic, source.splitlines())):
         return False
-    tree = _tree(source)
+    tree = tree_of(source)
     return tree is not None and all(isinstance(node, ast.Pass) for node in tree.body)
 
 
 def only_definitions(source: str) -> str:
     """Functions, classes, imports and literal assignments of a cell; nothing that acts, nothing that reaches out."""
-    tree = _tree(source)
+    tree = tree_of(source)
     if tree is None:
         return ""
     kept = [node for node in tree.body if _is_definition(node) and not _words(node) & REACHING_OUT]

@@ -208,10 +208,8 @@ class Adapter:
         parameters = list(network.parameters())
         network.to(runtime.detect().device)
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        fused = trained[0].device.type in ("cpu", "cuda")
-        optimizer = torch.optim.SGD(trained, lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=fused)
         history = fit(
-            network, self.dataset, epochs=self.plan.epochs, optimizer=optimizer, batch_size=self.plan.batch_size,
+            network, self.dataset, epochs=self.plan.epochs, lr=lr, batch_size=self.plan.batch_size,
             padding=self.padding, evaluate_every=0, seed=self.seed, progress=False,
         )  # fmt: skip
         network.eval()

@@ -1,24 +1,20 @@
 """Lab 5's slider: move the rank and see one layer's finetuning update, its best approximation, and what is left.
 
-The accuracies come from a sweep that the notebook has computed; the slider only visits its points. As in the other labs
-the picture is one figure outside pyplot that is drawn into a PNG, which every notebook front end shows.
+The accuracies come from a sweep that the notebook has computed; the slider only visits its points.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
-from html import escape
 
 import ipywidgets
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from course_utils import plots
+from course_utils.explorer import Explorer
 
 
-class RankExplorer:
+class RankExplorer(Explorer):
     """The updates of full finetuning, a rank, and what the best approximation of that rank keeps of them.
 
     Args:
@@ -45,18 +41,7 @@ class RankExplorer:
             options=ranks, value=ranks[len(ranks) // 2], description="rank", layout={"width": "55%"}
         )
         self.layer = ipywidgets.Dropdown(options=list(self.updates), value=list(self.updates)[-1], description="layer")
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.status = ipywidgets.HTML()
-        self.redraw()
-        self.slider.observe(self._on_change, names="value")
-        self.layer.observe(self._on_change, names="value")
-        self.view = ipywidgets.VBox([ipywidgets.HBox([self.slider, self.layer]), self.image, self.status])
-
-    def _on_change(self, _change: object) -> None:
-        try:
-            self.redraw()
-        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
-            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
+        super().__init__([self.slider, self.layer])
 
     def redraw(self) -> None:
         """Approximate the chosen layer's update at the chosen rank and show it beside the original."""
@@ -64,8 +49,7 @@ class RankExplorer:
         best = self.approximate(update, rank)
         left = float((update - best).norm() / update.norm())
         n_out, n_in = update.flatten(1).shape
-        figure = Figure(figsize=(10, 3.4), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = self.new_figure(10, 3.4)
         pictures, curve = figure.subfigures(1, 2, width_ratios=[2, 1])
         limit = float(update.abs().max()) / 2
         titles = ("update of full finetuning", f"its best rank-{rank} part", "what is left")
@@ -79,12 +63,10 @@ class RankExplorer:
         axes.plot(list(self.accuracies), list(self.accuracies.values()), ".-", color=plots.COLORS["masked"])
         axes.plot(rank, self.accuracies[rank], "o", markersize=10, color=plots.COLORS["highlight"])
         axes.set(xlabel="rank of all updates", ylabel="accuracy")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
-        self.image.value = buffer.getvalue()
-        self.status.value = (
+        self.show(
+            figure,
             f"{self.layer.value}: {min(rank, n_out, n_in) * (n_out + n_in)} numbers instead of {n_out * n_in}; "
-            f"relative error left {left:.3f}; accuracy with all updates at rank {rank}: {self.accuracies[rank]:.3f}"
+            f"relative error left {left:.3f}; accuracy with all updates at rank {rank}: {self.accuracies[rank]:.3f}",
         )
 
 

@@ -1,23 +1,19 @@
 """Lab 4's slider: move the fraction of filters and watch the filters go, and accuracy, multiplications and time with
 them.
 
-All points were computed before; the slider only visits them. As in the other labs the picture is one figure outside
-pyplot that is drawn into a PNG, which every notebook front end shows.
+All points were computed before; the slider only visits them.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import ipywidgets
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from course_utils import plots
+from course_utils.explorer import Explorer
 from course_utils.pruning.structured_plots import draw_filters
 
 
@@ -42,7 +38,7 @@ class FractionPoint:
     latency_ms: float
 
 
-class FilterExplorer:
+class FilterExplorer(Explorer):
     """A layer's filters, a fraction, and what the network without them is worth.
 
     Args:
@@ -63,23 +59,12 @@ class FilterExplorer:
             options=options, value=len(options) // 2, description="filters removed", layout={"width": "60%"},
             style={"description_width": "initial"},
         )  # fmt: skip
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.status = ipywidgets.HTML()
-        self.redraw()
-        self.slider.observe(self._on_change, names="value")
-        self.view = ipywidgets.VBox([self.slider, self.image, self.status])
-
-    def _on_change(self, _change: object) -> None:
-        try:
-            self.redraw()
-        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
-            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
+        super().__init__(self.slider)
 
     def redraw(self) -> None:
         """Show the filters that are left, accuracy, and MACs and latency relative to the dense network."""
         point, dense = self.points[self.slider.value], self.points[0]
-        figure = Figure(figsize=(10, 3.2), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = self.new_figure(10, 3.2)
         left, middle, right = figure.subplots(1, 3)
         draw_filters(left, self.weight, point.kept)
         left.set_title(f"{int(point.kept.sum())} of {len(self.weight)} filters of this layer", fontsize=10)
@@ -93,12 +78,10 @@ class FilterExplorer:
         for axes in (middle, right):
             axes.axvline(100 * point.fraction, color=plots.COLORS["reference"], linewidth=1, linestyle=":")
             axes.legend(fontsize=8, frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
-        self.image.value = buffer.getvalue()
-        self.status.value = (
+        self.show(
+            figure,
             f"accuracy {point.accuracy_before:.3f} right after pruning, {point.accuracy:.3f} finetuned; "
-            f"{dense.macs / point.macs:.1f} times fewer MACs, {dense.latency_ms / point.latency_ms:.1f} times faster"
+            f"{dense.macs / point.macs:.1f} times fewer MACs, {dense.latency_ms / point.latency_ms:.1f} times faster",
         )
 
     def _curve(self, axes, x: list[float], y: list[float], color: str, label: str) -> None:

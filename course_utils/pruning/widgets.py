@@ -1,28 +1,24 @@
 """Lab 2's slider: move the sparsity and watch the histogram, one layer's mask and the accuracy.
 
-The accuracies come from a sweep that the notebook has computed; the slider only visits its points. As in Lab 1 the
-picture is one figure outside pyplot that is drawn into a PNG, which every notebook front end shows.
+The accuracies come from a sweep that the notebook has computed; the slider only visits its points.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from html import escape
 
 import ipywidgets
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 
 from course_utils import plots
+from course_utils.explorer import Explorer
 from course_utils.pruning.plots import as_matrix, mark_level
 from course_utils.resnet import weighted_layers
 
 
-class PruningExplorer:
+class PruningExplorer(Explorer):
     """One network, a sparsity, and what a global threshold leaves of it.
 
     Args:
@@ -51,37 +47,23 @@ class PruningExplorer:
             options=options, value=len(options) // 2, description="sparsity", layout={"width": "55%"}
         )
         self.layer = ipywidgets.Dropdown(options=list(self.layers), value=list(self.layers)[-2], description="layer")
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.status = ipywidgets.HTML()
-        self.redraw()
-        self.slider.observe(self._on_change, names="value")
-        self.layer.observe(self._on_change, names="value")
-        self.view = ipywidgets.VBox([ipywidgets.HBox([self.slider, self.layer]), self.image, self.status])
-
-    def _on_change(self, _change: object) -> None:
-        try:
-            self.redraw()
-        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
-            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
+        super().__init__([self.slider, self.layer])
 
     def redraw(self) -> None:
         """Prune a copy of the weights at the chosen sparsity and show histogram, mask and accuracy."""
         sparsity, accuracy = self.points[self.slider.value]
         mask = self.mask_of(self.weights, sparsity)
-        figure = Figure(figsize=(10, 3.2), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = self.new_figure(10, 3.2)
         left, middle, right = figure.subplots(1, 3)
         self._draw_histogram(left, mask)
         kept = self._draw_mask(middle, mask)
         right.plot([100 * s for s, _ in self.points], [a for _, a in self.points], ".-", color=plots.COLORS["masked"])
         mark_level(right, sparsity, accuracy)
         right.set(xlabel="sparsity (%)", ylabel="accuracy, no retraining", ylim=(0, 1))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
-        self.image.value = buffer.getvalue()
-        self.status.value = (
+        self.show(
+            figure,
             f"{int((~mask).sum())} of {mask.numel()} weights are zero; {self.layer.value} keeps {100 * kept:.1f} %; "
-            f"accuracy {accuracy:.3f}"
+            f"accuracy {accuracy:.3f}",
         )
 
     def _draw_histogram(self, axes, mask: torch.Tensor) -> None:

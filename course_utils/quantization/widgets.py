@@ -1,28 +1,21 @@
-"""Lab 3's sliders: bits against staircase, histogram and error of one layer, and against a batch's accuracy, live.
-
-As in the other labs the picture is a figure outside pyplot that is drawn into a PNG, which every notebook front end
-shows.
-"""
+"""Lab 3's sliders: bits against staircase, histogram and error of one layer, and against a batch's accuracy, live."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
-from html import escape
 
 import ipywidgets
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 
 from course_utils import plots
+from course_utils.explorer import Explorer
 from course_utils.quantization.plots import draw_levels, values_of
 from course_utils.resnet import weighted_layers
 
 
-class GridExplorer:
+class GridExplorer(Explorer):
     """One layer's weights, a number of bits, and what rounding does to them.
 
     Args:
@@ -51,20 +44,12 @@ class GridExplorer:
         self.layer = ipywidgets.Dropdown(options=list(self.weights), value=list(self.weights)[1], description="layer")
         self.per_channel = ipywidgets.Checkbox(value=False, description="per channel", indent=False)
         self.symmetric = ipywidgets.Checkbox(value=False, description="symmetric", indent=False)
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.status = ipywidgets.HTML()
         self.switches = [self.per_channel, self.symmetric] if switches else []
-        self._on_change(None)
-        controls = [self.bits, self.layer, *self.switches]
-        for control in controls:
-            control.observe(self._on_change, names="value")
-        self.view = ipywidgets.VBox([ipywidgets.HBox(controls), self.image, self.status])
+        super().__init__([self.bits, self.layer, *self.switches])
 
-    def _on_change(self, _change: object) -> None:
-        try:
-            self.redraw()
-        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
-            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
+    def first_picture(self) -> None:
+        """Draw for the first time; a function that is not written yet is said below the picture."""
+        self._on_change(None)
 
     @property
     def options(self) -> Mapping[str, bool]:
@@ -77,8 +62,7 @@ class GridExplorer:
         """Round the layer's weights and show staircase, values and errors, and the accuracies visited so far."""
         weight = self.weights[self.layer.value]
         quantized = self.quantize(weight, self.bits.value, **self.options)
-        figure = Figure(figsize=(11, 3.0), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = self.new_figure(11, 3.0)
         panels = figure.subplots(1, 3 if self.accuracy is None else 4)
         self._draw_staircase(panels[0], weight, quantized)
         draw_levels(panels[1], quantized)
@@ -90,9 +74,7 @@ class GridExplorer:
         text = f"largest error {np.abs(errors).max():.4f}, squared error {100 * share:.3g} % of the squared weights"
         if self.accuracy is not None:
             text += f"; accuracy of the batch {self._draw_accuracy(panels[3]):.3f}"
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
-        self.image.value, self.status.value = buffer.getvalue(), text
+        self.show(figure, text)
 
     def _draw_staircase(self, axes, weight: torch.Tensor, quantized: torch.Tensor) -> None:
         """Draw Q(w) against w; per channel that of the first channel."""

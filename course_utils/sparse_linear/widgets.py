@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from html import escape
 
 import ipywidgets
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from course_utils import plots
+from course_utils.explorer import Explorer
 from course_utils.sparse_linear.plots import line_of_weight
 
 Solver = Callable[[float], np.ndarray]
 LOSS_FLOOR = 1e-16  # losses below are drawn here: from 1e-16 on they are rounding errors
 
 
-class PenaltyExplorer:
+class PenaltyExplorer(Explorer):
     """A method, a penalty, and the loss and weights of every step that follow from them.
 
     Args:
@@ -56,18 +54,12 @@ class PenaltyExplorer:
         self.method = ipywidgets.ToggleButtons(
             options=list(self.solvers), description="", style={"button_width": "auto"}
         )
-        self.image = ipywidgets.Image(format="png", layout={"width": "720px", "max_width": "100%"})
-        self.status = ipywidgets.HTML()
         self._prepare(self.solvers[self.method.value](penalty))
-        self.redraw()
-        self.slider.observe(self._on_change, names="value")
-        self.method.observe(self._on_change, names="value")
-        self.view = ipywidgets.VBox([self.method, self.slider, self.image, self.status])
+        super().__init__(self.method, self.slider, width="720px")
 
     def _prepare(self, path: np.ndarray) -> None:
         """Make the figure, its two panels and one line for the loss and each weight."""
-        self.figure = Figure(figsize=(9, 3.2), dpi=80, layout="constrained")
-        FigureCanvasAgg(self.figure)
+        self.figure = self.new_figure(9, 3.2)
         left, right = self.figure.subplots(1, 2)
         steps, n_weights = np.arange(len(path)), path.shape[1]
         (self.loss_line,) = left.semilogy(steps, np.ones(len(path)), color=plots.COLORS["dense"], linestyle="-")
@@ -85,12 +77,6 @@ class PenaltyExplorer:
             line.set_animated(True)  # left out by draw(), so that everything else can be kept
         self.figure.canvas.draw()
         self.background = self.figure.canvas.copy_from_bbox(self.figure.bbox)
-
-    def _on_change(self, _change: object) -> None:
-        try:
-            self.redraw()
-        except Exception as error:  # shown to the person at the slider, who would not see a traceback here
-            self.status.value = f"<b>{escape(type(error).__name__)}</b>: {escape(str(error))}"
 
     def redraw(self) -> None:
         """Run the chosen method with the chosen penalty and show its path."""

@@ -1,20 +1,17 @@
 """Lab 6's head picker: choose a layer and a head, and see who looks at whom.
 
-The attention maps are computed once, before; the picker only shows them. The picture is one figure outside pyplot that
-is drawn into a PNG, which every notebook front end shows.
+The attention maps are computed once, before; the picker only shows them.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import ipywidgets
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 
+from course_utils.explorer import Explorer
 from course_utils.transformer.plots import draw_attention
 
 
@@ -34,7 +31,7 @@ def attention_maps(model: nn.Module, *inputs: torch.Tensor) -> dict[str, torch.T
     return {name: weights[0].float().cpu() for name, weights in attentions if isinstance(weights, torch.Tensor)}
 
 
-class AttentionExplorer:
+class AttentionExplorer(Explorer):
     """The attention maps of one run.
 
     Args:
@@ -59,31 +56,20 @@ class AttentionExplorer:
         self.layer = ipywidgets.Dropdown(options=list(maps), value=list(maps)[-1], description="layer")
         n_heads = len(next(iter(maps.values())))
         self.head = ipywidgets.IntSlider(value=1, min=1, max=n_heads, description="head")
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.status = ipywidgets.HTML()
-        self.redraw()
-        for part in (self.layer, self.head):
-            part.observe(lambda _change: self.redraw(), names="value")
-        self.view = ipywidgets.VBox([ipywidgets.HBox([self.layer, self.head]), self.image, self.status])
+        super().__init__([self.layer, self.head])
 
     def redraw(self) -> None:
         """Draw the chosen head's weights and say how spread out they are."""
         weights = self.maps[self.layer.value][self.head.value - 1]
         queries, keys = self.labels[self.layer.value]
-        figure = Figure(figsize=(6.4, 4.6) if len(keys) > 20 else (4.8, 4.0), dpi=90, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = self.new_figure(*((6.4, 4.6) if len(keys) > 20 else (4.8, 4.0)), dpi=90)
         ax = figure.subplots()
         draw_attention(ax, weights.numpy(), queries, keys)
         ax.set_title(f"{self.layer.value}, head {self.head.value}", loc="left", fontsize=10)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # fast rather than small
-        self.image.value = buffer.getvalue()
         effective = torch.special.entr(weights).sum(-1).exp().mean()  # exp of the entropy: keys that share the weight
-        self.status.value = f"a query spreads its weight over {effective:.1f} keys on average (exp of the entropy)"
+        self.show(figure, f"a query spreads its weight over {effective:.1f} keys on average (exp of the entropy)")
 
 
-def attention_explorer(
-    maps: Mapping[str, torch.Tensor], labels: Mapping[str, tuple[str, str]]
-) -> ipywidgets.VBox:
+def attention_explorer(maps: Mapping[str, torch.Tensor], labels: Mapping[str, tuple[str, str]]) -> ipywidgets.VBox:
     """Return the choice of layer and head and the picture of an AttentionExplorer as one widget."""
     return AttentionExplorer(maps, labels).view

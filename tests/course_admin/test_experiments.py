@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +47,29 @@ def experiment(prepare, name="tiny") -> Experiment:
     return Experiment(name, "Tiny", "a tiny row", prepare, published=0.5, target=0.6)
 
 
+def run_in_pieces(chosen: Experiment, folder: Path, n_interruptions: int, monkeypatch) -> Path:
+    """Run an experiment that is interrupted after each of its first epochs; only the last run leaves a record."""
+    save = training_state.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_state, "save", save_and_stop)
+    for _ in range(n_interruptions):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(chosen, TINY, folder, **QUIET)
+        assert not (folder / f"{chosen.name}.json").exists()
+    monkeypatch.setattr(training_state, "save", save)
+    return runner.run(chosen, TINY, folder, **QUIET)
+
+
+def assert_same_network(one: Path, other: Path) -> None:
+    """Both records' packed files hold the same tensors, bit for bit."""
+    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (one, other))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+
+
 def test_the_catalogue_has_unique_names_and_every_row_of_the_published_pruning_table():
     known = catalogue.catalogue()
     assert len(known) == sum(len(module.EXPERIMENTS) for module in (pruning, quantization, convnet))
@@ -59,21 +83,8 @@ def test_the_catalogue_has_unique_names_and_every_row_of_the_published_pruning_t
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     chosen = experiment(ITERATIVE)
     straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
-    save = training_state.save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    for _ in range(4):
-        monkeypatch.setattr(training_state, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-        assert not (tmp_path / "pieces" / "tiny.json").exists()
-    monkeypatch.setattr(training_state, "save", save)
-    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
-    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+    pieces = run_in_pieces(chosen, tmp_path / "pieces", 4, monkeypatch)
+    assert_same_network(straight, pieces)
     one, two = json.loads(straight.read_text()), json.loads(pieces.read_text())
     assert one["test_accuracy"] == two["test_accuracy"]
     assert len(two["history"]["train_loss"]) == 4
@@ -139,20 +150,8 @@ def test_quantization_aware_training_leaves_four_values_a_channel(tmp_path, make
 def test_an_interrupted_quantized_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     chosen = experiment(partial(quantization.aware, n_bits=3, make_quantizer=quantization.LSQ))
     straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
-    save = training_state.save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training_state, "save", save_and_stop)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-    monkeypatch.setattr(training_state, "save", save)
-    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
-    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+    pieces = run_in_pieces(chosen, tmp_path / "pieces", 2, monkeypatch)
+    assert_same_network(straight, pieces)
 
 
 def test_a_sparse_network_keeps_its_zeros_through_quantization(tmp_path):
@@ -201,20 +200,8 @@ def test_a_convnet_loses_half_of_itself_in_five_steps_also_when_it_is_interrupte
     straight = runner.run(chosen, TINY, tmp_path / "straight", **QUIET)
     steps = [seen[epoch] for epoch in sorted(seen)]
     assert steps == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5], abs=0.02)
-    save = training_state.save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training_state, "save", save_and_stop)
-    for _ in range(4):
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-    monkeypatch.setattr(training_state, "save", save)
-    pieces = runner.run(chosen, TINY, tmp_path / "pieces", **QUIET)
-    expected, packed = (read_packed(path.with_suffix(".safetensors")) for path in (straight, pieces))
-    assert all(torch.equal(packed[name], tensor) for name, tensor in expected.items())
+    pieces = run_in_pieces(chosen, tmp_path / "pieces", 4, monkeypatch)
+    assert_same_network(straight, pieces)
     record = json.loads(straight.read_text())
     assert (record["network"], record["starts_from"], record["schedule"]) == ("convnet", "random weights", "multi_step(milestones=(0.25, 0.5, 0.75))")
     assert record["test_accuracy"] == record["history"]["test_accuracy"][-1]

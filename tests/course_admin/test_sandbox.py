@@ -181,7 +181,7 @@ def test_without_a_sandbox_kernels_still_start_and_end(kit):
 
 
 def test_without_bubblewrap_grading_refuses(monkeypatch):
-    monkeypatch.setattr(bubblewrap, "_bubblewrap_problem", lambda: "bubblewrap is not installed")
+    monkeypatch.setattr(bubblewrap, "bubblewrap_problem", lambda: "bubblewrap is not installed")
     with pytest.raises(BubblewrapMissing, match="--isolation none"):
         bubblewrap.require("bubblewrap")
     bubblewrap.require("none")

@@ -11,6 +11,7 @@ import torch
 from course_admin import pretrain
 from course_utils import checkpoints, data, data_files
 from course_utils.data_files import DamagedData, MissingData
+from course_utils.files import replacing
 from course_utils.resnet import resnet20
 from course_utils.training import evaluate
 from tests.course_utils.tiny import FP32, cut_short, needs_cifar10, state_equal, tiny_dataset, tiny_model
@@ -93,8 +94,14 @@ def test_a_file_cut_short_is_damaged_and_a_failed_write_leaves_the_old_file(tmp_
     path = tmp_path / "tiny.safetensors"
     checkpoints.save_weights(tiny_model(), path)
     good = path.read_bytes()
+
+    def fail_half_way():
+        with replacing(path) as part:
+            part.write_bytes(b"half")
+            raise TypeError
+
     with pytest.raises(TypeError):
-        checkpoints._replace(path, lambda part: part.write_bytes(b"half") and None + 1)
+        fail_half_way()
     assert path.read_bytes() == good
     assert list(tmp_path.iterdir()) == [path]
     with open(path, "rb") as reader:  # a reader of the old file is not disturbed by a new one taking its place
