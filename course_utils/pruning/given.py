@@ -27,14 +27,15 @@ def check_weight(name: str, value: torch.Tensor) -> None:
 
     Raises:
         TypeError: If it is no floating-point torch tensor.
-        ValueError: If it is empty or holds NaN or infinity.
+        ValueError: If it is empty or holds NaN or infinity. Whether it does is not asked inside torch.compile: the
+            answer, a Python number, would cut the network into one small graph for each layer (2.5 times slower).
     """
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = f"a tensor of dtype {value.dtype}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
         raise TypeError(f"{name} must be a tensor of floating-point numbers, got {kind}")
     if value.numel() == 0:
         raise ValueError(f"{name} must have at least one entry, got shape {tuple(value.shape)}")
-    n_bad = int((~torch.isfinite(value)).sum())
+    n_bad = 0 if torch.compiler.is_compiling() else int((~torch.isfinite(value)).sum())
     if n_bad:
         raise ValueError(f"{name} must hold finite numbers only, got {n_bad} entries that are NaN or infinite")
 

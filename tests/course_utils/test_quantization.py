@@ -356,6 +356,27 @@ def test_resnet20_has_eighteen_quantized_layers_and_none_without_bits():
 # --- BinaryConnect ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "make_quantizer",
+    [
+        LSQ,
+        lambda weight, n_bits: lambda w: STEQuantize.apply(w, n_bits, True),
+        lambda weight, n_bits: lambda w: SparseSTEQuantize.apply(w, n_bits),
+    ],
+    ids=["LSQ", "STE, per channel", "STE, zeros kept"],
+)
+def test_a_quantized_network_compiles_into_one_graph_and_computes_and_learns_the_same(make_quantizer):
+    """A value read back in the forward pass would cut it at every layer: training ran at 0.4 of the speed."""
+    images, results = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        model = quantize_model(resnet20(), 2, make_quantizer)
+        outputs = (torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model)(images)
+        outputs.square().sum().backward()
+        results.append([outputs.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(results[1], results[0])
+
+
 def test_binary_weights_are_right_on_average():
     levels = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
     uniform = torch.rand(100_000, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
