@@ -71,6 +71,7 @@ class Experiment:
         seeds: Seeds that make the row; more than one where mean and range are reported.
         network: `"resnet20"`, which starts from the profile's checkpoint, or `"convnet"`, which starts untrained.
         epochs: Epochs in the full profile.
+        curve: The method it is one sparsity of, in the picture of accuracy against sparsity; "" where it is none.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Experiment:
     seeds: tuple[int, ...] = (0,)
     network: str = "resnet20"
     epochs: int = 20
+    curve: str = ""
 
 
 def catalogue() -> dict[str, Experiment]:

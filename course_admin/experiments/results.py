@@ -9,12 +9,19 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from course_admin.experiments.catalogue import Experiment, catalogue
+from course_admin.experiments.pruning import METHODS_TABLE
 from course_admin.experiments.runner import accuracy_of_file, record_name
-from course_utils import plots
+from course_utils import checkpoints, plots
 from course_utils.profiles import PROFILES
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PUBLISHED_BASELINE = 0.9151  # Duke University, ECE 661 (2022), homework 4
 TOLERANCE = 5e-4  # another processor's rounding may move a few images that lie on the border
 
 
@@ -86,8 +93,11 @@ def build_page(folder: Path, page: Path) -> int:
     rows = read_rows(folder)
     pictures = page.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
+    start = f"resnet20_{PROFILES['full'].dataset}"
     text = [
         "# Published and measured\n",
+        f"Every ResNet-20 starts from the checkpoint `{start}`: {checkpoints.read_record(start)['test_accuracy']:.4f}",
+        f"(published baseline {PUBLISHED_BASELINE}).",
         "Test accuracy on CIFAR-10, of the packed file, after the last epoch; mean and range where several seeds ran.",
         "The best epoch is chosen on the test images, as the published reports do; it is shown for comparison only.",
         "Built by `course results` from the records in `results/`; `course results --verify` evaluates the files.\n",
@@ -100,13 +110,17 @@ def build_page(folder: Path, page: Path) -> int:
             name = table.lower().replace(" ", "_").replace("%", "")
             _draw_histories(trained, pictures / f"{name}.png")
             text += [f"![Accuracy after each epoch: {table}]({pictures.name}/{name}.png)\n"]
+        if table == METHODS_TABLE and any(row.records for row in members):
+            _draw_curves(rows, pictures / "accuracy_against_sparsity.png")
+            text += [f"![Accuracy against sparsity, by method]({pictures.name}/accuracy_against_sparsity.png)\n"]
     page.write_text("\n".join(text) + "\n", encoding="utf-8")
     return sum(bool(row.records) for row in rows)
 
 
 def _table(rows: list[Row]) -> list[str]:
     lines = [
-        "| experiment | published | target | measured | difference | best epoch | sparsity | bytes (dense) | machine |",
+        "| experiment | published | target | measured | difference | best epoch | sparsity | bytes (dense / packed) "
+        "| machine |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     return lines + [_line(row) for row in rows]
@@ -125,14 +139,44 @@ def _line(row: Row) -> str:
         measured += f" ({min(row.accuracies):.4f} to {max(row.accuracies):.4f}, {len(records)} seeds)"
     difference = "-" if experiment.published is None else f"{mean - experiment.published:+.4f}"
     first = records[0]
+    size = f"{first['packed_bytes']} ({first['dense_bytes'] / first['packed_bytes']:.1f})"
     return (
         f"{start} {measured} | {difference} | {first['best_epoch_test_accuracy']:.4f} | {first['sparsity']:.3f} | "
-        f"{first['packed_bytes']} ({first['dense_bytes']}) | {first['ran_on'].split(', torch')[0]} |"
+        f"{size} | {first['ran_on'].split(', torch')[0]} |"
     )
 
 
 def _draw_histories(rows: list[Row], path: Path) -> None:
     """Draw test accuracy after each epoch, one line an experiment, the published number as a mark at the end."""
+    figure, axes = _canvas()
+    for row in rows:
+        record = row.records[0]
+        epochs = range(1, len(record["history"]["test_accuracy"]) + 1)
+        (line,) = axes.plot(epochs, record["history"]["test_accuracy"], label=row.experiment.name)
+        if row.experiment.published is not None:
+            axes.plot(len(epochs), row.experiment.published, "x", color=line.get_color())
+    axes.set(xlabel="epoch", title="Accuracy after each epoch; crosses are the published final numbers")
+    axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def _draw_curves(rows: list[Row], path: Path) -> None:
+    """Draw accuracy against sparsity, one line a method, and the accuracy that all of them started from."""
+    figure, axes = _canvas()
+    measured = [row for row in rows if row.experiment.curve and row.records]
+    for curve in dict.fromkeys(row.experiment.curve for row in measured):
+        members = [row for row in measured if row.experiment.curve == curve]
+        points = sorted((row.records[0]["sparsity"], statistics.mean(row.accuracies)) for row in members)
+        axes.plot(*zip(*points, strict=True), "o-", label=curve)
+    dense = checkpoints.read_record(measured[0].records[0]["starts_from"])["test_accuracy"]
+    axes.axhline(dense, color="gray", linestyle=":", label=f"dense, {dense:.4f}")
+    axes.set(xlabel="sparsity", title="Accuracy against sparsity, by method")
+    axes.legend(fontsize="small", loc="lower left")
+    _save(figure, path)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    """Make an empty picture of test accuracy in the course's style, drawn without a screen."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -140,15 +184,13 @@ def _draw_histories(rows: list[Row], path: Path) -> None:
 
     plots.use_course_style()
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for row in rows:
-        record = row.records[0]
-        epochs = range(1, len(record["history"]["test_accuracy"]) + 1)
-        (line,) = axes.plot(epochs, record["history"]["test_accuracy"], label=row.experiment.name)
-        if row.experiment.published is not None:
-            axes.plot(len(epochs), row.experiment.published, "x", color=line.get_color())
-    axes.set(xlabel="epoch", ylabel="test accuracy")
-    axes.set_title("Accuracy after each epoch; crosses are the published final numbers")
-    axes.legend(fontsize="small")
+    axes.set(ylabel="test accuracy")
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

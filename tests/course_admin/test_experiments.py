@@ -257,6 +257,28 @@ def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records
     assert (page.with_suffix("") / "tiny.png").stat().st_size > 5000
 
 
+def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_records, tmp_path, monkeypatch):
+    by_curve = {}
+    for row in pruning.EXPERIMENTS:
+        by_curve.setdefault(row.curve, set()).add(int(row.name.rpartition("_")[2]))
+    assert len(by_curve) == 5  # four methods, and the rows that are none
+    assert all({50, 80, 90, 95} <= percents for curve, percents in by_curve.items() if curve)
+
+    record = {**json.loads(full_records.read_text()), "profile": "full"}
+    names = {"one": ("a", 0.2), "two": ("a", 0.1), "three": ("b", 0.3), "left_out": ("", 0.4)}
+    rows = {name: dataclasses.replace(experiment(ITERATIVE, name), table=results.METHODS_TABLE, curve=curve)
+            for name, (curve, _) in names.items()}  # fmt: skip
+    monkeypatch.setattr(results, "catalogue", lambda: rows)
+    for name, (_, sparsity) in names.items():
+        (full_records.parent / f"{name}.json").write_text(json.dumps({**record, "sparsity": sparsity}))
+    drawn = []
+    monkeypatch.setattr(results, "_save", lambda figure, path: drawn.append((path.name, figure.axes[0].lines)))
+    results.build_page(full_records.parent, tmp_path / "results.md")
+    lines = dict(drawn)["accuracy_against_sparsity.png"]
+    assert [list(line.get_xdata()) for line in lines[:2]] == [[0.1, 0.2], [0.3]]
+    assert list(lines[2].get_ydata()) == [0.9427, 0.9427]  # the checkpoint's own record
+
+
 def test_a_file_that_is_no_record_is_named(tmp_path):
     (tmp_path / "odd.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"odd\.json is not a record"):
