@@ -51,8 +51,8 @@ def _build(labs: list[Lab], repository: Repository, force: bool) -> None:
 
     for lab in labs:
         start = time.perf_counter()
-        executed = build_lab(lab, repository, force=force)
-        console.print(f"{lab.name}: {f'executed in {time.perf_counter() - start:.0f} s' if executed else 'up to date'}")
+        done = build_lab(lab, repository, force=force)
+        console.print(f"{lab.name}: {done}{f' in {time.perf_counter() - start:.0f} s' if done == 'executed' else ''}")
 
 
 def _check(labs: list[Lab], repository: Repository) -> None:

@@ -1,15 +1,17 @@
 """Building one lab: text source -> executed instructor's notebook -> students' notebook.
 
 A lab whose text and reference implementations have not changed is not executed again, so that a second build is quick
-and leaves every byte as it was.
+and leaves every byte as it was. Where only text cells changed, the outputs of the code cells are kept.
 """
 
 from __future__ import annotations
 
+import operator
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nbformat
 from nbclient.exceptions import CellExecutionError
@@ -52,7 +54,10 @@ def expand_lab(lab: Lab, repository: Repository) -> nbformat.NotebookNode:
     return instructor_notebook(read_lab(lab, repository), lab)
 
 
-def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, *, force: bool = False) -> bool:
+Built = Literal["executed", "text replaced", "up to date"]
+
+
+def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, *, force: bool = False) -> Built:
     """Build both notebooks of a lab.
 
     Args:
@@ -62,7 +67,7 @@ def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, 
         force: execute even if the notebook is up to date.
 
     Returns:
-        True if the notebook was executed, False if it was up to date.
+        What was done: everything executed; text cells replaced around the outputs that were there; or nothing.
 
     Raises:
         BuildError: if the source has mistakes, a cell raises, or a check does not give the full solution full points.
@@ -71,12 +76,14 @@ def build_lab(lab: Lab, repository: Repository, targets: Targets | None = None, 
     cells = read_lab(lab, repository)
     notebook = instructor_notebook(cells, lab)
     path = targets.instructor(lab)
-    stale = force or not is_current(path, notebook)
-    if stale:
-        _execute(notebook, cells, repository.root)
+    done: Built = "up to date"
+    if force or not is_current(path, notebook):
+        done = "executed" if force or not take_outputs(path, notebook) else "text replaced"
+        if done == "executed":
+            _execute(notebook, cells, repository.root)
         write_notebook(path, notebook)
     release_lab(lab, repository, targets)
-    return stale
+    return done
 
 
 def release_lab(lab: Lab, repository: Repository, targets: Targets) -> None:
@@ -104,13 +111,44 @@ def without_outputs(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def is_current(path: Path, notebook: nbformat.NotebookNode) -> bool:
     """True when the notebook at path equals the given one apart from outputs."""
-    if not path.is_file():
-        return False
-    try:
-        present = nbformat.read(path, as_version=4)
-    except (ValueError, KeyError, AttributeError):  # no notebook any more, for example after a merge conflict
+    present = _read(path)
+    if present is None:
         return False
     return nbformat.writes(without_outputs(present)) == nbformat.writes(without_outputs(notebook))
+
+
+def take_outputs(path: Path, notebook: nbformat.NotebookNode) -> bool:
+    """Give the notebook the outputs of the one at path if their code cells are the same, metadata included.
+
+    Args:
+        path: a notebook that was executed, if it is there.
+        notebook: changed in place.
+
+    Returns:
+        False, and the notebook as it was, if some code differs: then it must be executed.
+    """
+    present = _read(path)
+    if present is None:
+        return False
+    old, new = ([cell for cell in book.cells if cell.cell_type == "code"] for book in (present, notebook))
+    identity = operator.attrgetter("id", "source", "metadata")
+    if list(map(identity, old)) != list(map(identity, new)):
+        return False
+    for before, cell in zip(old, new, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    if "widgets" in present.metadata:
+        notebook.metadata["widgets"] = present.metadata["widgets"]
+    return True
+
+
+def _read(path: Path) -> nbformat.NotebookNode | None:
+    """The notebook at path; None if there is none, or none any more, for example after a merge conflict."""
+    if not path.is_file():
+        return None
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, KeyError, AttributeError):
+        return None
 
 
 def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:

@@ -40,7 +40,7 @@ def sources(path: Path) -> dict[str, str]:
 
 def test_build_makes_both_notebooks(tiny):
     lab, targets = tiny.lab("1"), Targets.of(tiny)
-    assert build_lab(lab, tiny) is True
+    assert build_lab(lab, tiny) == "executed"
     instructor, student = sources(targets.instructor(lab)), sources(targets.student(lab))
     assert list(instructor) == list(student)
     assert "### BEGIN SOLUTION" in instructor["keep_largest"]
@@ -75,21 +75,38 @@ def test_state_of_the_instructors_widgets_is_not_released(built):
     notebook = nbformat.read(targets.instructor(lab), as_version=4)
     notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2}}
     nbformat.write(notebook, targets.instructor(lab))
-    assert build_lab(lab, built) is False, "widget state is output"
+    assert build_lab(lab, built) == "up to date", "widget state is output"
     assert "widgets" not in nbformat.read(targets.student(lab), as_version=4).metadata
 
 
 def test_rebuilding_changes_no_byte_and_executes_nothing(built):
     lab, targets = built.lab("1"), Targets.of(built)
     before = [path.read_bytes() for path in (targets.instructor(lab), targets.student(lab))]
-    assert build_lab(lab, built) is False
+    assert build_lab(lab, built) == "up to date"
     assert [path.read_bytes() for path in (targets.instructor(lab), targets.student(lab))] == before
+
+
+def test_changed_text_keeps_the_outputs_and_changed_code_does_not(built):
+    lab = tiny_lab(built, "# # Tiny lab", "# # Tiny lab, with another title")
+    path, student = Targets.of(built).instructor(lab), Targets.of(built).student(lab)
+    before = nbformat.read(path, as_version=4)
+    before.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    nbformat.write(before, path)
+    assert build_lab(lab, built) == "text replaced"
+    after = nbformat.read(path, as_version=4)
+    assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
+    assert any(cell.get("outputs") for cell in after.cells)
+    assert after.metadata.widgets == before.metadata.widgets
+    assert "with another title" in path.read_text()
+    assert "with another title" in student.read_text()
+    assert check_lab(lab, built) == []
+    assert build_lab(tiny_lab(built, "points=2", "points=4"), built) == "executed", "the points are in the outputs"
 
 
 def test_a_forced_rebuild_differs_in_outputs_alone(built):
     lab, targets = built.lab("1"), Targets.of(built)
     first, student = targets.instructor(lab).read_text(), targets.student(lab).read_bytes()
-    assert build_lab(lab, built, force=True) is True
+    assert build_lab(lab, built, force=True) == "executed"
     second = targets.instructor(lab).read_text()
 
     def without_outputs(text: str) -> list:
@@ -331,7 +348,7 @@ def test_a_notebook_with_merge_conflicts_is_rebuilt(built):
     path = Targets.of(built).instructor(lab)
     path.write_text("<<<<<<< ours\n" + path.read_text())
     assert "out of date" in str(check_lab(lab, built)[0])
-    assert build_lab(lab, built) is True
+    assert build_lab(lab, built) == "executed"
     assert check_lab(lab, built) == []
 
 
