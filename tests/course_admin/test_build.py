@@ -100,7 +100,7 @@ def test_changed_text_keeps_the_outputs_and_changed_code_does_not(built):
     assert "with another title" in path.read_text()
     assert "with another title" in student.read_text()
     assert check_lab(lab, built) == []
-    assert build_lab(tiny_lab(built, "points=2", "points=4"), built) == "executed", "the points are in the outputs"
+    assert build_lab(tiny_lab(built, "# because the secret", "# because a secret"), built) == "executed"
 
 
 def test_a_forced_rebuild_differs_in_outputs_alone(built):
