@@ -143,7 +143,7 @@ concept_5 = False
 
 # %% exercise
 # True. Yuan and Lin, Model Selection and Estimation in Regression with Grouped Variables (JRSS B 2006), section 2; applied
-# to filters and channels by Wen et al. (NIPS 2016), section 3.1. Usually each group's norm is weighted by the square root
+# to filters and channels by Wen et al. (NIPS 2016), section 3.2. Usually each group's norm is weighted by the square root
 # of its size. The other way round, an L2 norm of the groups' L1 norms, is a different penalty: it leaves the groups in and
 # makes each of them sparse inside (the exclusive Lasso).
 concept_6 = True
@@ -185,14 +185,14 @@ concept_9 = True
 # sensitive to rounding and fewer to the others can reach a higher accuracy than giving all layers the same number of bits.
 
 # %% exercise
-# True. Dong et al., HAWQ (ICCV 2019), section 3, order the layers by the top eigenvalue of their Hessian; Wang et al., HAQ
-# (CVPR 2019), section 3, let reinforcement learning choose the bits. The word "can" matters: a badly chosen allocation
-# is worse than a uniform one.
+# True. Dong et al., HAWQ (ICCV 2019), section 3, order the blocks by the top eigenvalue of their Hessian divided by their
+# number of weights; Wang et al., HAQ (CVPR 2019), section 3, let reinforcement learning choose the bits. The word "can"
+# matters: a badly chosen allocation is worse than a uniform one.
 concept_10 = True
 
 # %% [markdown]
-# The check below sees only whether every statement has an answer (1 point). Whether the answers are right, one point each,
-# is decided when your work is graded.
+# The check below sees only whether every statement has an answer, and then shows 11 of 11 points whatever the answers are. When
+# your work is graded, having answered counts 1 point and each right answer 1 point.
 
 # %% check points=11
 check = Checks("concepts")
@@ -510,8 +510,8 @@ best = 1 / (eigenvalues[0] + eigenvalues[-1])
 print("positive eigenvalues of X^T X:", eigenvalues.round(4))
 print(f"largest stable step {limit:.4f}, fastest step {best:.4f}, step of this lab 0.02")
 
-steps = {"0.02": 0.02, "fastest": best}
-steps |= {f"{factor} limit": factor * limit for factor in (0.99, 1.01, 1.05)}
+steps = {"step 0.02": 0.02, "fastest": best}
+steps |= {f"{factor} × limit": factor * limit for factor in (0.99, 1.01, 1.05)}
 pictures.loss_curves({name: descent_path(step)[:101] for name, step in steps.items()}, loss);
 
 # %% [markdown]
@@ -617,7 +617,7 @@ pictures.descent(projected_path(), loss, title="projected, 2 weights kept");
 # %% [markdown]
 # ## 6. Ask instead of force: an L1 penalty
 #
-# Instead of prescribing how many weights may remain, charge a price for each. With a **penalty** $\lambda \ge 0$ minimise
+# Instead of prescribing how many weights may remain, charge each weight a price in proportion to its size. With a **penalty** $\lambda \ge 0$ minimise
 #
 # $$F(w) = L(w) + \lambda \lVert w \rVert_1, \qquad \lVert w \rVert_1 = \sum_j |w_j| .$$
 #
@@ -710,8 +710,8 @@ pictures.near_zero({"subgradient steps, penalty 2": subgradient_path(2.0)});
 #
 # $$w_{k+1} = \operatorname*{argmin}_w \; \lambda \lVert w \rVert_1 + \frac{1}{2\mu} \lVert w - v \rVert^2 .$$
 #
-# This is the **proximal map** of $\mu\lambda\lVert\cdot\rVert_1$. Both terms are sums over the weights, so each can be found
-# alone:
+# This is the **proximal map** of $\mu\lambda\lVert\cdot\rVert_1$. Both terms are sums with one summand for each weight, so
+# every weight can be found by itself:
 #
 # - if $w_j > 0$: $\lambda + (w_j - v_j)/\mu = 0$ gives $w_j = v_j - \mu\lambda$, which is positive only if $v_j > \mu\lambda$;
 # - if $w_j < 0$: likewise $w_j = v_j + \mu\lambda$, only if $v_j < -\mu\lambda$;
@@ -848,8 +848,8 @@ pictures.bias(many, found, predicted, unbiased=lasso_on_support(X, y, 0.0, signs
 # 1. For our $S = \{2, 5\}$, compute $X_S^\top X_S$ and $X_S^\top y$ by hand and, from the closed form, $w_2$, $w_5$ and the loss as
 #    formulas in $\lambda$. Put in $\lambda = 2$ and compare with your run.
 # 2. For $\lambda = 0.2$ your formula gives a loss of 0.00367; your run of 200 steps, the length that the homework asks for, ends
-#    at 0.00665. What is wrong? Look at $w_1$ in the picture of the proximal paths for penalty 0.2, and let your function run
-#    longer before you decide.
+#    at 0.00665. What is wrong? Look at $w_1$ in the picture of the proximal paths for penalty 0.2, and try out what you
+#    suspect before you decide.
 
 # %% [markdown] answer name=bias points=4
 # **Model answer**
@@ -983,7 +983,7 @@ print("every loss below 1e-26:", max(final_losses) < 1e-26)
 pictures.descent_grid({f"penalty {lam:g}": trimmed_path(lam) for lam in TRIMMED_PENALTIES}, loss);
 
 # %% [markdown]
-# Three exact zeros, the other two weights unshrunk, and a loss that is rounding error for *every* penalty. The penalty now only
+# Three exact zeros, the other two weights unshrunk, and a loss below $10^{-26}$ for *every* penalty. The penalty now only
 # decides how fast the unneeded weights disappear.
 #
 # ### The first twenty steps
@@ -1020,9 +1020,11 @@ pictures.descent_grid(early, loss, last_step=20);
 # shrinkage of 0.2 per step slows this down to step 5.
 #
 # 2. At step 6: projected 12.03, soft threshold 4.32, trimmed $\lambda = 2$ 2.77, trimmed $\lambda = 10$ 4.95. With only $w_1$ and
-# $w_2$ to move, the projected run approaches the best fit on the wrong support and nearly stalls.
+# $w_2$ to move, the projected run is slow: their columns nearly oppose each other ($X_S^\top X_S$ has the eigenvalues 9.5 and
+# 1.5), so the loss soon falls by only 12 % a step on the way to the best fit of this pair, $(-1.43, -4.14)$ with loss 0.286,
+# which is far away. $w_5$, which would lower the loss quickly, starts from zero in every step.
 #
-# 3. Early they are almost alike: the free weights differ by 0.04 a step. Late, soft thresholding stops at loss 0.367 since its
+# 3. Early the weights are almost alike: the largest difference is 0.04 after the first step, 0.13 after six, 0.20 after twenty. Late, soft thresholding stops at loss 0.367 since its
 # penalty keeps pulling at $w_2$ and $w_5$, while the trimmed run goes on to zero loss once $w_1$ has vanished (step 39).
 #
 # 4. As $\lambda$ grows, everything but the $h$ largest is set to zero in each step: trimmed L1 becomes projection, with its early,
@@ -1035,7 +1037,7 @@ pictures.descent_grid(early, loss, last_step=20);
 #
 # - 1 point: projection resets $w_5$ in every step, trimming only shrinks it
 # - 1 point: the steps of the overtaking (7; 3; 5)
-# - 1 point: the losses at step 6, and the stall on the wrong support
+# - 1 point: the losses at step 6; only the wrong pair may move, and it moves slowly
 # - 1 point: soft thresholding is alike early and biased in the end
 # - 1 point: a large $\lambda$ approaches projection, with a sensible consideration for choosing it
 
@@ -1111,9 +1113,9 @@ pictures.suboptimality(gaps, bounds);
 
 # %% [markdown]
 # FISTA is ahead by orders of magnitude from about step 60 on, and its error is not monotone: momentum overshoots. Both stay below
-# their guarantees. Notice two things about the answer itself. It has twice as many nonzero weights as generated the data: L1
-# finds the right ones and adds small false ones. And for ISTA the end is much faster than $1/k$: once the support is found, the
-# problem is a well-conditioned one on few weights.
+# their guarantees. Notice two more things. The answer has twice as many nonzero weights as generated the data: L1 finds the
+# right ones and adds small false ones. And the end of ISTA is much faster than $1/k$: once the support is found, the problem is a
+# well-conditioned one on few weights.
 #
 # ### Another cure of the bias: MCP
 #
@@ -1188,8 +1190,8 @@ print(comparison_table(rows))
 # %% [markdown]
 # The published report gives numbers for (b) and (c) and describes the rest in words. Three remarks on it. Its update rule (a) has
 # the wrong sign (section 3), although its numbers were obtained with the right one. The losses of (e) are close to those of (d)
-# but not the same: with penalty 1 the hovering weights of (d) cost 0.1063 against 0.0917. And 200 steps are too few for the
-# smallest penalty: the first loss of (e) falls to 0.00367 when the method runs on (section 7).
+# but not the same: with penalty 1 the hovering weights of (d) cost 0.1063 against 0.0917. And the first loss of (e) is not what
+# the closed form gives: see your answer in section 7.
 #
 # **What to take along**
 #

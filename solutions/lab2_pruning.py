@@ -21,7 +21,7 @@
 #
 # - prune a network by magnitude, layer by layer and with one threshold for all layers, and explain why the results differ;
 # - predict from a sensitivity scan which layers a threshold should spare;
-# - finetune a pruned network so that its zeros survive momentum and weight decay, exactly;
+# - finetune a pruned network so that its zeros survive gradients and momentum, exactly;
 # - prune step by step, following a linear or a cubic schedule, and say what it is that recovers in between;
 # - compare methods by their accuracy over all sparsities, and measure bytes and milliseconds instead of assuming them.
 #
@@ -30,7 +30,8 @@
 # **Time and memory**: about 4 hours. Running every cell takes about 3 minutes on two recent cores and less than 2 GB of memory.
 # Cells that take more than a few seconds show a progress bar.
 #
-# **How the checks work**: as in Lab 1. Checks use tiny networks and run at once; when your work is graded, the same properties
+# **How the checks work**: as in Lab 1. Checks use tiny networks and run at once, except the challenge's, which runs your training
+# (about half a minute); when your work is graded, the same properties
 # are checked on other networks and other sparsities too.
 #
 # **62 points**: 40 by checks (7 of them for the challenge at the end), 22 for five written answers. Replace each
@@ -133,8 +134,9 @@ print(f"dense network: {sum(part.weight.numel() for _, part in weighted_layers(d
 # ### Written question: what magnitude assumes (4 points)
 #
 # 1. Under which assumption on $h_{jj}$ do OBD and magnitude pruning remove the same weights? Prove it.
-# 2. Batch normalisation follows every convolution of our network, so that multiplying all weights of one output channel by
-#    $c > 0$ changes nothing of what the network computes. What does this do to each weight's magnitude, and to $s_j$ with the
+# 2. Batch normalisation follows every convolution of our network, so that in training mode, where each batch is normalised by its
+#    own mean and variance, multiplying all weights of one output channel by $c > 0$ changes nothing of what the network computes
+#    (up to the small number that is added to the variance). What does this do to each weight's magnitude, and to $s_j$ with the
 #    exact $h_{jj}$? What does it say about comparing magnitudes between channels or layers?
 # 3. For large $\delta$ (say, 80 % of all weights at once), name two of the approximations above that fail.
 
@@ -394,30 +396,33 @@ for title, counts in reports["global"].items():
 # %% [markdown]
 # ### Written question: one threshold or twenty (5 points)
 #
-# 1. Use the two pictures and the table: which layers does the global threshold spare, which does it empty, and why?
+# 1. Use the two pictures and the table: which layers does the global threshold spare, which does it cut deepest, and why?
 # 2. Explain why the global threshold keeps more accuracy at the same number of zeros. Argue with what is *optimal* under the
 #    saliency of section 2, and with what the constraint "the same share everywhere" excludes.
 # 3. Both remove 80 % of the weights. Do both remove 80 % of the multiplications? Estimate or compute, and say which saves more.
 # 4. Describe a network for which global pruning would go badly wrong and per-layer pruning would not.
 
 # %% [markdown] answer name=global_or_per_layer points=5
-# **Model answer.** 1. Spared: the classifier (its weights are several times larger than any convolution's), the first convolution
-# and stage 1. Emptied: stage 3, most of all its last convolution. Small layers hold large weights and wide layers small ones:
-# fan-in grows from 9 to 576, and weights of a layer with many inputs need to be (and are initialised and trained to be) smaller
-# to give outputs of the same scale. The wide layers also have more weights than the task needs.
+# **Model answer.** 1. Spared: the classifier (its median weight is almost three times that of the first convolution and at least
+# four times that of any other layer), the first convolution, and stage 1 except its first layer (69 %). Cut deepest: four
+# convolutions of stage 3 (`stage3.0.conv2` 83 %, `stage3.1.conv2` 88 %, `stage3.2.conv1` 89 %, `stage3.2.conv2` 96 %); the two others
+# lose less than the average. Small layers hold large weights and wide layers small ones: fan-in grows from 9 to 576, weights are
+# initialised with variance 2 / fan-in, and training keeps that order. Batch norm would allow any scale, so this is a habit of
+# initialisation and weight decay, not a measure of importance; the classifier has no batch norm behind it and needs large weights
+# for large logits. The wide layers also have more weights than the task needs.
 #
 # 2. If every weight's price is $\tfrac12 h w^2$ with the same $h$, the cheapest set of $k$ weights is the $k$ smallest of the
 # whole network, by definition of a sum of separate prices. Per-layer pruning minimises the same sum under 20 additional
 # constraints (a count for each layer), so its optimum can only be as good or worse: it must remove large weights from layers
-# that have few small ones (80 % of the classifier, whose outputs are the logits) and must keep small ones elsewhere.
+# that have few small ones (80 % of the first convolution, where the global threshold takes 41 %) and must keep small ones elsewhere.
 #
 # 3. No. A weight of a convolution is used once for each output pixel: 784 times in stage 1, 196 in stage 2, 49 in stage 3 (on
 # 28 x 28 images). Per layer: exactly the share $q$ of each layer's multiplications, so 80 %. Global: it takes most from stage 3,
 # where a weight costs least, and spares stage 1: weighting the table's sparsities with weights times pixels gives about 69 %.
 # The per-layer network would save more multiplications (if zeros were skipped at all), the global one keeps more accuracy.
 #
-# 4. One in which scales differ between layers without meaning importance: after batch norm a layer's weights can be multiplied by
-# $c$ without any change. Multiply one layer by 0.01 and the global threshold removes it entirely, so that nothing passes (layer
+# 4. One in which scales differ between layers without meaning importance: with batch norm behind it a layer's weights,
+# and the stored means and deviations with them, can be multiplied by $c$ without any change. Multiply one layer by 0.01 and the global threshold removes it entirely, so that nothing passes (layer
 # collapse). Per-layer pruning does not depend on each layer's scale.
 #
 # **Mark scheme (5).** Spared and emptied layers with a reason 1. Optimality without constraints 1, what the constraint forces
@@ -427,8 +432,9 @@ for title, counts in reports["global"].items():
 # %% [markdown]
 # ### Try it
 #
-# The slider below visits the points of a sweep over global thresholds that the next cell computes (some seconds). Grey weights
-# are removed. Which layer loses its last weights first, and at what sparsity does the accuracy start to fall?
+# The slider below visits the points of a sweep over global thresholds that the next cell computes (some seconds). In the histogram
+# grey weights are removed, in the mask black ones are kept. Which layer keeps the smallest share at 95 %, and at what sparsity does
+# the accuracy start to fall?
 
 # %%
 from course_utils.pruning.widgets import pruning_explorer
@@ -463,17 +469,18 @@ for title, level in tolerated.items():
 #    and in which direction? Is the scan useful nevertheless?
 
 # %% [markdown] answer name=reading_the_scan points=4
-# **Model answer.** 1. In the quick profile the first convolution is the most sensitive (0.46 at 95 %), then the first convolution of
-# the block `stage3.1` (0.66) and both of `stage1.0` (0.80 and 0.76). The last convolution loses nothing even at 95 %, and
+# **Model answer.** 1. In the quick profile the first convolution is the most sensitive (0.46 at 95 %), then the first convolutions of
+# the blocks `stage3.1` (0.66) and `stage3.2` (0.79) and both of `stage1.0` (0.80 and 0.76). The last convolution loses nothing even at 95 %, and
 # `stage1.1.conv1` and the last block of stage 2 only about two points. Reasons: few weights for the work (144 in the first layer
 # against 36 864); everything depends on the first convolution, since no shortcut leads past it; in most blocks the branch only adds a correction
-# to what the shortcut carries; and wide late layers have more weights than needed. But position and width alone do not decide: two
-# layers of stage 3 of the same size are among the most and the least sensitive.
+# to what the shortcut carries; and wide late layers have more weights than needed. But position and width alone do not decide:
+# of the layers of stage 3, all of the same size, two are among the most and one is the least sensitive.
 #
 # 2. They agree on the last convolution (both about 95 %) and in sparing the first (41 %, it tolerates 80 %). They disagree where
 # magnitude and importance part: the classifier's weights are by far the largest, so that the global threshold removes 8 % of them,
-# yet alone it tolerates 90 %; and `stage3.1.conv1` loses 76 % in the global cut, more than the 60 % that it tolerates by this
-# measure (with 500 images its neighbours differ by little more than the noise of one point).
+# yet alone it tolerates 90 %; and three layers of stage 3 are cut deeper than they tolerate: `stage3.1.conv1` (76 against 60 %),
+# `stage3.1.conv2` (88 against 80 %) and `stage3.2.conv1` (89 against 80 %). Do not take the 60 % too literally: with 500 images the
+# noise is about one point, and at 80 % `stage3.1.conv1` misses the bound by less.
 #
 # 3. The errors of the layers add up, and worse: layers pruned together interact (off-diagonal terms of the Hessian; each layer
 # receives inputs already disturbed by the earlier ones). Twenty losses of up to two points each are not a loss of two points; the
@@ -610,7 +617,9 @@ print(f"sparsity {total_sparsity(finetuned):.4f}: accuracy {one_shot['per layer'
 #
 # ### Exercise: `linear_schedule` (2 points)
 #
-# The published experiment removes 8 % more before each of 10 epochs: $s_t = s_f \min(t/n, 1)$ with $s_f = 0.8$ and $n = 10$.
+# The published experiment removes 8 % more before each of 10 epochs: $s_t = s_f \min(t/n, 1)$ with $s_f = 0.8$ and $n = 10$. From step
+# $n$ on return exactly $s_f$, without a rounding error ($0.9 \cdot 9 / 9$ is less than $0.9$ in floating point): `iterative_pruning`
+# will compare sparsities.
 
 # %% exercise
 from course_utils.pruning import linear_schedule
@@ -620,7 +629,8 @@ check = Checks("linear_schedule")
 # 1e-12: a few roundings of float64
 check.close("8 % an epoch", lambda: [linear_schedule(t, 10, 0.8) for t in (0, 1, 2, 5, 10)], [0.0, 0.08, 0.16, 0.4, 0.8],
             atol=1e-12, hint="proportional to t; step 0 is the dense network")
-check.close("stays at the end", lambda: linear_schedule(14, 10, 0.8), 0.8, atol=1e-12, hint="never above the final sparsity")
+check.equal("exact from the last step on", lambda: [linear_schedule(t, 9, 0.9) for t in (9, 14)], [0.9, 0.9],
+            hint="min(t / n, 1) first, then the product: never above the final sparsity, and no rounding left at the end")
 ### BEGIN HIDDEN TESTS
 from course_utils import pruning as reference
 
@@ -743,7 +753,7 @@ iterative_pruning(hasty_network, plan.prune_epochs, lambda e: linear_schedule(e,
 for rate, recorded_masks in ((plan.lr, global_masks), (5 * plan.lr, hasty_masks)):
     for number, counts in enumerate(recorded_masks.came_back()[: plan.prune_epochs - 1], start=2):
         print(f"lr {rate:g}, pruning {number}: {counts['zeros']} zeros; of those before, {counts['came_back']} are back",
-              f"({counts['share']:.2f} %)")
+              f"({counts['share']:.3f} %)")
 
 # %%
 iterative_reports = {"per layer": sparsity_report(layer_network), "global": sparsity_report(global_network)}
@@ -755,26 +765,29 @@ print(f"global, iterative: sparsity from {shares[least]:.2f} ({least}) to {share
 # %% [markdown]
 # ### Written question: what recovery does (5 points)
 #
-# 1. The last pruning step of the linear runs goes from 60 to 80 %. Which share of the weights that are left does it remove? Compare
+# 1. The last pruning step of the linear runs goes from 60 to 80 % (in the full profile from 72 to 80 %). Which share of the weights that are left does it remove? Compare
 #    its drop with the one-shot accuracies at 80 % in section 4: what has the training in between changed about the network, so
 #    that the cut hurts less?
 # 2. A weight that was pruned and is trained freely starts at 0. What must happen within the epoch so that it is kept at the next
 #    pruning? Explain the counts above: why they depend on the learning rate, and why they fall from step to step.
 # 3. Which mistake of one-shot pruning can recovery repair, and which one can it not? Compare the final accuracies with the one of
 #    one-shot pruning and finetuning: is recovery what matters here?
-# 4. Lottery-ticket pruning resets the surviving weights to their initial values after each round, rather than training on. What
+# 4. Lottery-ticket pruning (see the box at the end of section 8) resets the surviving weights to their initial values after each round, rather than training on. What
 #    question does it answer that our procedure does not?
 
 # %% [markdown] answer name=what_recovery_does points=5
-# **Model answer.** 1. Half of the weights that are left (from 40 % to 20 %), so it is a large cut, and the drop is large as well: on
-# the scan images to about 0.53 (per layer) and 0.69 (global), against 0.43 and 0.64 in one shot. It hurts somewhat less because the
+# **Model answer.** 1. Half of the weights that are left (from 40 % to 20 %; in the full profile 29 %), so it is a large cut, and the drop is large as well: on
+# the scan images to about 0.53 (per layer) and 0.69 (global), against 0.45 and 0.63 in one shot on the same images (0.43 and 0.64 on all).
+# It hurts somewhat less because the
 # network has been trained with the smaller 60 % of its weights near zero: the surviving weights have taken over their work, and the
 # batch-norm statistics are those of a sparse network. The epoch of training that follows brings back nearly everything.
 #
 # 2. Within one epoch it must grow from 0 above the next threshold. How far it can travel is about learning rate x number of steps x
-# size of its gradient (times $1/(1-\beta) = 10$ for momentum, if the sign stays the same). In the quick profile's 15 steps an epoch
+# size of its gradient (times at most $1/(1-\beta) = 10$ for momentum, if the sign stays the same; momentum starts anew in each epoch,
+# so over 15 steps it is between 5 and 6). In the quick profile's 15 steps an epoch
 # at rate 0.02 that is not enough: not one weight comes back. With five times the rate about three in a thousand of the first
-# step's zeros do. The counts fall because the threshold rises with the sparsity (from the 20 % to the 80 % quantile of $|w|$) while
+# step's zeros do. The counts fall because the threshold rises with the sparsity (from the 40 % quantile of $|w|$ at pruning 2 to
+# the 80 % quantile at pruning 4) while
 # the learning rate falls along the cosine. With the published 390 steps an epoch there is more room.
 #
 # 3. It repairs a wrong *choice*: a weight that is small but needed (large curvature, or needed only now that others are gone)
@@ -862,7 +875,7 @@ for title, result in results.items():
 # ## 9. Four methods over all sparsities
 #
 # A class project at Carnegie Mellon (10-605) compared four ways to a sparse network by their **Pareto frontier**: which accuracy
-# can you have at which sparsity? Here are they on our network:
+# can you have at which sparsity? Here they are on our network:
 #
 # - *per layer* and *global*: one shot, no retraining;
 # - *freeze and retrain*: prune globally, freeze all (pruned) convolutions, retrain the rest, that is the batch norms and the
@@ -900,10 +913,12 @@ frontier = sweep(dense, plan.levels, methods, quick_accuracy, label="four method
 pictures.pareto(frontier, quick_accuracy(dense));
 
 # %% [markdown]
-# Note how much of the loss the batch norms and the classifier can repair alone: pruning shifts the means and variances of all
-# activations, and the statistics follow within a few dozen steps. And note that all curves agree up to about half of the weights:
-# down there a comparison of methods says nothing. (In the original project biases were pruned too, and accuracy without
-# retraining collapsed past about 50 %; its best network, by masked retraining, kept 0.74 of a baseline of 0.767 at more than 96 %.)
+# Note how much of the lost accuracy the batch norms and the classifier can repair alone: pruning shifts the means and variances of
+# all activations, and the statistics follow within the few steps of retraining that the quick profile allows (two epochs of nine).
+# At 95 % these are too few for any method: the collapse there is one of the training time, not of masked retraining. And note that
+# all curves agree up to about half of the weights: down there a comparison of methods says nothing. (In the original project
+# biases were pruned too, and accuracy without retraining collapsed past about 50 %; its best network, by masked retraining, reached
+# an accuracy of about 0.74 at more than 96 % sparsity; its dense network had 0.767.)
 
 # %% [markdown]
 # ## 10. Smaller, but not faster
@@ -945,12 +960,13 @@ pictures.bytes_and_latency(sizes, latencies);
 # %% [markdown] answer name=smaller_not_faster points=4
 # **Model answer.** 1. On the Fashion-MNIST network: dense 1 093 120 bytes; at 80 % 271 458 (bitmap), 4.0 times smaller; at 95 % about
 # 104 000 (CSR), 10.5 times. Not 5 and 20 times, because positions cost something (a bit for each weight, or two bytes for each
-# survivor) and because batch norms, biases and headers stay as they are (some 25 kB). Bitmap $n/8 + 4k$ against $6k$: CSR is
+# survivor) and because batch norms, biases and headers stay as they are (some 24 kB). Bitmap $n/8 + 4k$ against $6k$: CSR is
 # smaller if $2k < n/8$, so $k/n < 1/16$: above 94 %. Measured: bitmap is smaller at 90 %, CSR at 95 %.
 #
 # 2. Nothing: the dense kernel multiplies by zeros like by anything else; differences between the columns "dense" and "masked"
-# are noise. CSR is many times slower at low and middle sparsity and catches up only in the nineties (read off your own
-# table). Reasons, any two: it gathers inputs by index, so that neither vector instructions nor caches work well; it reads an index
+# are noise. CSR is many times slower at low and middle sparsity; on the machine of this notebook it meets the dense
+# product near 85 % and the convolution near 88 %, and at 99 % it is six to eight times faster, the unfolding of the images not
+# counted (read off your own table). Reasons, any two: it gathers inputs by index, so that neither vector instructions nor caches work well; it reads an index
 # with each value; dense products use blocking and all the arithmetic units (and optimised convolution algorithms), so that they run
 # near peak; rows with different numbers of weights balance badly between threads.
 #
@@ -969,13 +985,13 @@ pictures.bytes_and_latency(sizes, latencies);
 # $$\text{score} = \text{accuracy} + 0.02 \,\log_2 \frac{\text{bytes of the dense file}}{\text{bytes of your file}} .$$
 #
 # **Halving the file is worth two points of accuracy.** Write `compress(model, train_set, n_epochs)`: it receives the trained
-# network, training images and a number of epochs that you may train, and returns the compressed network. `enter_challenge` writes
+# network, training images and a number of epochs that you may train, and returns the compressed network, of the same architecture. `enter_challenge` writes
 # it to a packed file (bitmap or CSR, whichever is smaller), reads that file back into a fresh network and judges *that*: its bytes,
 # and its accuracy on the last 5000 test images, which nothing else in the quick profile of this lab looks at.
 #
 # Everything above is allowed. Questions that decide: which final sparsity, which schedule, what share of the epochs for the final
-# masks, which learning rate. Points are given for the gain over the dense network's score (which is its accuracy). The
-# reference solution reaches a gain of about 0.035 in the quick profile. Can you beat it?
+# masks, which learning rate. Points are given for a small file and for the gain over the dense network's score (which
+# is its accuracy). The reference solution reaches a gain of about 0.032 in the quick profile. Can you beat it?
 
 # %% exercise
 from course_utils.pruning import compress
@@ -992,6 +1008,7 @@ def my_file():
 # The standard error of an accuracy of 0.92 on 5000 images is 0.004; the bounds stay two of them below what the reference reached.
 check.measured("at least twice as small", my_file, times_smaller, at_least=2.0,
                hint="pack needs zeros: about 55 % or more")
+check.measured("at least four times as small", my_file, times_smaller, at_least=4.0, hint="about 80 % or more")
 check.measured("accuracy of the file", my_file, accuracy_of_file, at_least=0.80, hint="retrain after pruning")
 check.measured("gain of 0.01", my_file, gain_of_file, at_least=0.01, hint="one shot at 60 % with one threshold is enough")
 check.measured("gain of 0.02: one halving for free", my_file, gain_of_file, at_least=0.02,
@@ -1000,8 +1017,6 @@ check.measured("gain of 0.025", my_file, gain_of_file, at_least=0.025,
                hint="85 to 92 %, reached step by step, some epochs under the final masks")
 ### BEGIN HIDDEN TESTS
 check.measured("weights are zero, not small", my_file, sparsity_of_file, at_least=0.5, hint="train under the masks")
-check.measured("the architecture is unchanged", my_file, len, at_most=700_000,
-               hint="the file must load into the same network")
 ### END HIDDEN TESTS
 check.score(points=7)
 
@@ -1018,13 +1033,13 @@ print(f"dense: accuracy {entry.dense_accuracy:.4f}, {entry.dense_bytes} bytes; g
 # other; what can be compared is each column with its own dense network. The full profile (`COURSE_PROFILE=full`: CIFAR-10, all
 # images, 20 epochs; hours without a GPU) computes the same rows for a comparison.
 #
-# The one-shot rows need no training, so we have measured them on CIFAR-10 with this course's own checkpoint (0.9257): at 40, 60 and
-# 80 % per layer 0.901, 0.629 and 0.125; with one threshold 0.919, 0.886 and 0.280. So per layer it is above the published 0.8874 at
+# The one-shot rows need no training, so we have measured them on CIFAR-10 with this course's own checkpoint (0.9262): at 40, 60 and
+# 80 % per layer 0.901, 0.629 and 0.124; with one threshold 0.919, 0.886 and 0.280. So per layer it is above the published 0.8874 at
 # 40 % but *below* the published 0.7223 at 60 %, although the dense network is better: accuracy before pruning does not tell how far a
-# network can be pruned. One global threshold is far above at all three. (And much of the damage is in the batch norms: re-estimating
+# network can be pruned. One global threshold keeps more at all three: a little at 40 %, very much at 60 and 80 %. (And much of the damage is in the batch norms: re-estimating
 # their means and variances on 5000 training images, without training any weight, lifts the 0.629 to 0.844, but lowers the 0.901 to
 # 0.886.) A second checkpoint went on from this one for 15 epochs with twice the weight decay (`resnet20_cifar10_restarted`): its
-# accuracy is 0.922, a little *lower*, and per layer it is left 0.888, 0.724 and 0.261.
+# accuracy is 0.922, a little *lower*, and one-shot pruning per layer leaves it 0.888, 0.724 and 0.261 at 40, 60 and 80 %.
 
 # %%
 published = {
@@ -1035,14 +1050,14 @@ ours = {"dense": dense_accuracy} | {f"one shot {100 * s:.0f} %": one_shot["per l
 ours |= {f"global one shot {100 * s:.0f} %": one_shot["global", s] for s in (0.4, 0.6, 0.8)}
 print(f"{'':28s} published (cifar10)   ours ({data.name}, {profile.name} profile)")
 for title, result in ours.items():
-    print(f"{title:28s} {published.get(title, '-'):>19}   {result:.4f} ({result - dense_accuracy:+.4f} against dense)")
+    print(f"{title:28s} {f'{published[title]:.4f}' if title in published else '-':>19}   {result:.4f} ({result - dense_accuracy:+.4f} against dense)")
 
 # %% [markdown]
 # **What to take along**
 #
 # - A network is not sparse by how its weights look but by a count. Count.
-# - One threshold for all layers spends the zeros where they are cheapest in accuracy, not where they save most multiplications.
-# - Zeros need keeping: momentum and weight decay know nothing about masks.
+# - One threshold for all layers spends the zeros where they are cheapest in accuracy; how much work that saves is another count.
+# - Zeros need keeping: gradients and momentum know nothing about masks. (Weight decay alone would leave a zero at zero.)
 # - Retraining repairs most of what pruning breaks. Going step by step avoids the collapse in between; where you end, it hardly
 #   changed here.
 # - Fewer bytes come at once, less time does not: dense kernels do not skip zeros.

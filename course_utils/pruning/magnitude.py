@@ -8,8 +8,8 @@ method out of this:
   the loss grows; magnitude is what remains of it when nothing is known about the curvatures h.
 * **How much, when?** All at once, or in steps that follow a schedule (`linear_schedule`, `cubic_schedule`), with
   training in between, in which weights may come back (`iterative_pruning`).
-* **How do zeros stay zero?** Momentum and weight decay move weights whose gradient is zero. `MaskedOptimizer` sets them
-  back after every step.
+* **How do zeros stay zero?** The gradient moves pruned weights, and momentum does so even where the gradient is masked.
+  `MaskedOptimizer` sets them back after every step.
 
 Convolution and linear weights are pruned, biases and batch normalisation are not. A mask is a boolean tensor, True
 where the weight is kept; masks are dicts from layer name to mask.

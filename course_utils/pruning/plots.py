@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import nn
 
 from course_utils import plots
@@ -25,6 +26,8 @@ METHOD_STYLES = {
     "per layer, linear": {"color": "#56B4E9", "linestyle": "--", "marker": "s"},
     "global, linear": {"color": plots.COLORS["masked"], "linestyle": "-", "marker": "o"},
     "global, cubic": {"color": plots.COLORS["highlight"], "linestyle": "-.", "marker": "^"},
+    "linear": {"color": plots.COLORS["masked"], "linestyle": "-", "marker": "o"},
+    "cubic": {"color": plots.COLORS["highlight"], "linestyle": "-.", "marker": "^"},
 }
 """Line styles of the methods, the same in every picture."""
 
@@ -164,7 +167,9 @@ def iterative_runs(runs: Mapping[str, Sequence]) -> Figure:
     for number, (label, epochs) in enumerate(runs.items()):
         options = {key: value for key, value in style_of(label, number).items() if key != "marker"}
         steps = np.arange(1, len(epochs) + 1)
-        left.step(steps, [epoch.sparsity for epoch in epochs], where="post", label=f"_{label}", **options)
+        sparsities = [epoch.sparsity for epoch in (*epochs, epochs[-1])]
+        width = 3.0 - 0.8 * number  # runs with the same schedule lie on top of each other: both remain visible
+        left.step(np.arange(1, len(epochs) + 2), sparsities, where="post", linewidth=width, **options)
         times = np.repeat(steps, 2) + np.tile([0.0, 0.9], len(steps))
         accuracies = [value for epoch in epochs for value in (epoch.accuracy_before, epoch.accuracy)]
         right.plot(times, accuracies, label=label, marker=".", **options)
@@ -185,7 +190,8 @@ def pareto(results: Mapping[str, Sequence[tuple[float, float]]], dense_accuracy:
     for number, (label, points) in enumerate(results.items()):
         sparsities, accuracies = zip(*points, strict=True)
         axes.plot([100 * s for s in sparsities], accuracies, label=label, markersize=5, **style_of(label, number))
-    axes.set(xlabel="sparsity of convolution and linear weights (%)", ylabel="accuracy", xlim=(-2, 100), ylim=(0, 1.02))
+    axes.set(xlabel="sparsity of convolution and linear weights (%)", xlim=(-2, 100), ylim=(0, 1.02))
+    axes.set(ylabel="accuracy on the scan images")
     axes.legend(loc="lower left")
     return figure
 
@@ -203,14 +209,17 @@ def bytes_and_latency(sizes: Sequence[Mapping[str, float]], latencies: Sequence[
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for axes, rows, scale in ((left, sizes, 1 / 1000), (right, latencies, 1.0)):
         for number, key in enumerate(key for key in rows[0] if key != "sparsity"):
-            index = number % len(plots.SEQUENCE)
-            color = plots.COLORS[("dense", "masked", "reference", "highlight")[index % 4]]
-            options = {"color": color, "linestyle": plots.LINE_STYLES[index], "marker": "o", "markersize": 4}
+            color = "highlight" if key.lower().startswith("csr") else ("dense", "masked", "reference")[number % 3]
+            style = plots.LINE_STYLES[number % len(plots.LINE_STYLES)]
+            options = {"color": plots.COLORS[color], "linestyle": style, "marker": "o", "markersize": 4}
             axes.plot([100 * row["sparsity"] for row in rows], [scale * row[key] for row in rows], label=key, **options)
         axes.legend(fontsize=9)
         axes.set(xlabel="sparsity (%)")
     left.set(ylabel="size of the file (kB)", ylim=(0, None), title="the whole network, on disk")
     right.set(ylabel="median time (ms, log scale)", yscale="log", title="one layer, in time")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

@@ -103,7 +103,8 @@ def near_zero(paths: Mapping[str, np.ndarray], last_steps: int = 40) -> Figure:
         path, steps = np.asarray(path), np.arange(len(path))[-last_steps:]
         small = [j for j in range(path.shape[1]) if np.all(np.abs(path[steps, j]) < 0.1)]
         for j in small:
-            panel.plot(steps, path[steps, j], marker=".", markersize=5, linewidth=1, **line_of_weight(j))
+            options = {"marker": ".", "markersize": 5, "linewidth": 1, "label": f"$w_{{{j + 1}}}$"}
+            panel.plot(steps, path[steps, j], **options, **line_of_weight(j))
         panel.set(xlabel="step", title=title, ylim=(-0.08, 0.08))
         names = ", ".join(f"$w_{{{j + 1}}}$" for j in small)
         n_zeros = int(np.sum(path[steps][:, small] == 0))
@@ -115,6 +116,7 @@ def near_zero(paths: Mapping[str, np.ndarray], last_steps: int = 40) -> Figure:
             fontsize=9,
         )
     panels[0, 0].set_ylabel("weight")
+    panels[0, 0].legend(ncols=3, loc="lower left", fontsize=9)
     return figure
 
 
