@@ -18,7 +18,7 @@ from nbgrader.preprocessors import (
     SaveCells,
 )
 
-from course_admin.nbgrader_plugins import FairOutputs, HideHiddenTests, NamedStubs
+from course_admin.nbgrader_plugins import FairOutputs, HideHiddenTests, NamedStubs, safe_markdown
 
 c = get_config()  # noqa: F821 (nbgrader defines it)
 
@@ -55,6 +55,9 @@ c.Autograde.autograde_preprocessors = [
 
 # Feedback shows the names, results and hints of checks, not the source of hidden ones.
 c.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, CSSHTMLHeaderPreprocessor]
+
+# Written answers are shown by Formgrader and in nbgrader's feedback without scripts.
+c.HTMLExporter.filters = {"markdown2html": safe_markdown}
 
 c.ExecutePreprocessor.timeout = 600  # seconds a cell
 c.ExecutePreprocessor.extra_arguments = ["--IPKernelApp.log_level=ERROR"]

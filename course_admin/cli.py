@@ -74,6 +74,9 @@ def grade(
     lab: OneLab,
     folder: Annotated[Path | None, typer.Option(help="Course folder with submitted/; default: the repository.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Grade again what has been graded already.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Run again what crashed or met a limit, for example with a higher one.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Use the Dask cluster at this address, tcp://host:8786.")
@@ -84,9 +87,9 @@ def grade(
     gradebook: Annotated[
         str | None, typer.Option(help="SQLAlchemy address; default: gradebook.db in the folder.")
     ] = None,
-    cell_time: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 600.0,
-    notebook_time: Annotated[float, typer.Option(help="Seconds that one notebook may take.")] = 1800.0,
-    memory: Annotated[float, typer.Option(help="GiB of memory that one submission may use.")] = 4.0,
+    cell_time: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 600.0,
+    notebook_time: Annotated[float, typer.Option(min=1, help="Seconds that one notebook may take.")] = 1800.0,
+    memory: Annotated[float, typer.Option(min=0.25, help="GiB of memory that one submission may use.")] = 4.0,
 ) -> None:
     """Grade every submission of a lab in parallel, each in a sandbox of its own; write feedback/ and grades/.
 
@@ -102,7 +105,7 @@ def grade(
     chosen = repository.lab(lab)
     course = NbgraderCourse(repository, folder, db_url=gradebook)
     limits = Limits(cell_s=cell_time, notebook_s=notebook_time, memory_bytes=int(memory * 2**30))
-    options = Options(force, workers, scheduler, isolation, limits)
+    options = Options(force, workers, scheduler, isolation, limits, retry)
     with ConsoleWatch(console).shown() as watch:
         results = grade_lab(chosen, course, options, watch)
     path = course.folder / "grades" / f"{chosen.name}.csv"
@@ -142,7 +145,7 @@ def demo(
 
 @app.command()
 def pretrain(
-    name: Annotated[str, typer.Argument(help="resnet20_fashion_mnist or resnet20_cifar10.")],
+    name: Annotated[str, typer.Argument(help="For example resnet20_fashion_mnist; see data/checkpoints/.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the weights and their record.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for the unfinished run; it goes on from there.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Fuse operations; on a CPU with a C++ compiler.")] = False,
@@ -199,9 +202,14 @@ def picture(
 
 
 def main() -> None:
-    """Entry point: a CourseError is shown as its message, without a traceback, with exit code 1."""
+    """Entry point. A CourseError or a file that cannot be used is shown without a traceback, with exit code 1."""
     try:
         app()
     except CourseError as error:
         errors.print(f"course: {error}", markup=False, style="red")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        errors.print(f"course: {error.filename}: {error.strerror}", markup=False, style="red")
         sys.exit(1)

@@ -24,11 +24,15 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that is the
 
 def _lab_and_folder(lab: str, folder: Path | None) -> tuple[Lab, Path]:
     repository = Repository.find()
+    if folder is not None and not folder.is_dir():
+        raise CourseError(f"--folder must be a course folder that is there; {folder} is not a folder")
     return repository.lab(lab), (folder or repository.root).resolve()
 
 
 def _write(path: Path, content: bytes, force: bool) -> None:
     """Write a file whole or not at all."""
+    if path.is_dir():
+        raise CourseError(f"--out must be a file; {path} is a folder")
     if path.exists() and not force:
         raise CourseError(f"{path} exists; choose another --out, or replace it with --force")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def _fail_if(failed: object) -> None:
 
 def check(
     notebook: Annotated[Path, typer.Argument(help="A lab's notebook.")],
-    timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 900,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 900,
 ) -> None:
     """Run the visible checks of a notebook. Exit code 0: all pass, 1: some fail, 2: it cannot be run.
 
@@ -57,7 +61,7 @@ def check(
 def release(
     out: Annotated[Path, typer.Option(help="Folder to write; it must not exist or be empty.")],
     labs: Annotated[list[str] | None, typer.Argument(metavar="[LAB]...", help="Labs to release; default: all.")] = None,
-    more: Annotated[list[str] | None, typer.Option("--labs", help="The same as an option.")] = None,
+    more: Annotated[list[str] | None, typer.Option("--labs", help="One more lab to release, repeatable.")] = None,
     reveal: Annotated[
         list[str] | None, typer.Option("--reveal", help="A closed lab whose solutions may be seen, repeatable.")
     ] = None,
@@ -110,11 +114,10 @@ def report(
     from course_admin.class_report.page import report_page
     from course_admin.class_report.statistics import class_statistics
     from course_admin.class_report.tables import report_tables
-    from course_admin.grading.results import load_results
 
     chosen, course = _lab_and_folder(lab, folder)
     target = out or course / "reports" / chosen.name
-    found = class_statistics(_or_course_error(load_results, course, chosen.name), chosen.name)
+    found = class_statistics(_records(course, chosen), chosen.name)
     page = report_page(found, f"{chosen.title}: {chosen.name}", datetime.now())
     _write(target / "report.html", page.encode(), force=True)
     for name, text in report_tables(found).items():
@@ -122,12 +125,17 @@ def report(
     console.print(f"{len(found.results)} submissions: {target / 'report.html'}")
 
 
-def _or_course_error(function, *arguments):
-    """Call the function; a ValueError, whose message says what to do, is shown without a traceback."""
+def _records(course: Path, lab: Lab) -> list:
+    """The grading records of a lab; there must be some."""
+    from course_admin.grading.results import load_results
+
     try:
-        return function(*arguments)
-    except ValueError as error:
+        results = load_results(course, lab.name)
+    except ValueError as error:  # its message says what to do
         raise CourseError(str(error)) from error
+    if not results:
+        raise CourseError(f"no records in {course / 'grades' / lab.name}; run course grade {lab.name} first")
+    return results
 
 
 def export(
@@ -144,14 +152,11 @@ def export(
     folder: Folder = None,
 ) -> None:
     """Write the grades of a lab into the roster of Canvas, Moodle or Gradescope. Exit code 1 if one fits no row."""
-    from course_admin.grading.results import load_results
     from course_admin.lms.export import FORMATS, export_grades
 
     _one_of("format", format, FORMATS)
     chosen, course = _lab_and_folder(lab, folder)
-    results = _or_course_error(load_results, course, chosen.name)
-    if not results:
-        raise CourseError(f"no records in {course / 'grades' / chosen.name}; run course grade {chosen.name} first")
+    results = _records(course, chosen)
     done = export_grades(results, chosen, roster, format, column=column, partial=partial, scale=scale)
     _write(out, done.content, force)
     console.print(f"{out}: {len(done.written)} grades")

@@ -54,6 +54,8 @@ def results(
 
     root = Repository.find().root
     records = folder or root / "results"
+    if not any(records.glob("*.json")):
+        raise CourseError(f"{records} holds no record of an experiment; run one with: course experiment NAME")
     try:
         if verify:
             problems = module.verify(records)

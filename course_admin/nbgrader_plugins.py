@@ -1,7 +1,8 @@
-"""Three small preprocessors that nbgrader_config.py adds to nbgrader's own.
+"""Three small preprocessors and a filter that nbgrader_config.py adds to nbgrader's own.
 
 NamedStubs lets every released stub name its lab and task. HideHiddenTests keeps the source of hidden tests out of the
 feedback that students read (nbgrader's own feedback shows it). FairOutputs makes the score decide and nothing else.
+safe_markdown keeps scripts in written answers away from the browser of whoever marks them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import bleach
+from jinja2 import pass_context
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_output
 from nbgrader import utils
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
@@ -16,6 +20,38 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from course_admin.build.markers import BEGIN_HIDDEN, END_HIDDEN
 
 HIDDEN_REGION = re.compile(rf"{BEGIN_HIDDEN}.*?({END_HIDDEN}|\Z)", re.DOTALL)
+
+
+MORE_TAGS = "p pre h1 h2 h3 h4 h5 h6 img table thead tbody tr th td br hr div span del sup sub"
+TAGS = bleach.ALLOWED_TAGS | set(MORE_TAGS.split())
+LINK = re.compile(r"(https?://|mailto:|#)\S*")
+PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]*")
+
+
+@pass_context
+def safe_markdown(context: Any, source: str) -> str:
+    """Render a text cell without anything that runs or loads: a student's answer, in the instructor's browser.
+
+    Formgrader shows pages from the address of the instructor's own Jupyter server; a script in one could start kernels.
+
+    Args:
+        context: the page's; its `cell` holds pasted pictures.
+        source: Markdown, with HTML and formulas in it.
+
+    Returns:
+        HTML with plain formatting, links to http, https and mailto, and PNG and JPEG pictures that are in the cell.
+    """
+    attachments = context.get("cell", {}).get("attachments", {})
+    html = MarkdownWithMath(renderer=IPythonRenderer(escape=False, attachments=attachments)).render(source)
+    return bleach.clean(html, tags=TAGS, attributes=_harmless, protocols={"http", "https", "mailto", "data"})
+
+
+def _harmless(tag: str, name: str, value: str) -> bool:
+    if tag == "img":
+        return name == "alt" or (name == "src" and PICTURE.fullmatch(value) is not None)
+    if tag == "a":
+        return name == "title" or (name == "href" and LINK.fullmatch(value) is not None)
+    return name == "class" and tag in ("div", "span", "pre", "code")
 
 
 class NamedStubs(ClearSolutions):

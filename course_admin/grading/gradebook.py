@@ -20,7 +20,7 @@ from nbgrader.api import Base, Comment, Grade, Gradebook, Student, SubmittedAssi
 from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import parse_utc
 from sqlalchemy import create_engine, inspect, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from traitlets.config import Config
 
 from course_admin.grading.results import CellResult, Result
@@ -36,8 +36,13 @@ def create_gradebook(db_url: str) -> None:
     except (ImportError, ArgumentError) as error:
         raise CourseError(f"the gradebook {db_url!r} cannot be used: {error}") from None
     try:
-        if inspect(engine).get_table_names():
+        if "alembic_version" in (present := inspect(engine).get_table_names()):
             return
+        if present:
+            raise CourseError(
+                f"{engine.url.render_as_string(hide_password=True)} is no complete nbgrader gradebook (it has no table "
+                "alembic_version); move it away, or give another with --gradebook"
+            )
         scripts = ScriptDirectory(str(Path(nbgrader.__file__).with_name("alembic")))
         with engine.begin() as connection:
             Base.metadata.create_all(connection)
@@ -45,8 +50,9 @@ def create_gradebook(db_url: str) -> None:
             connection.execute(
                 text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": scripts.get_current_head()}
             )
-    except OperationalError as error:
-        raise CourseError(f"the gradebook's database does not answer: {error.orig}") from None
+    except DBAPIError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        raise CourseError(f"the gradebook's database {where} does not answer: {error.orig}") from None
     finally:
         engine.dispose()
 

@@ -68,6 +68,11 @@ class Kit:
         """Cells with a name, by name, in order."""
         return {cell.name: cell for cell in self.cells if cell.name}
 
+    @classmethod
+    def of_cells(cls, lab: str, cells: tuple[PlanCell, ...]) -> Kit:
+        """A kit that knows the lab's cells, so that a submission's can be found, and can execute nothing."""
+        return cls(lab, cells, {}, {}, {}, [], {}, {}, {})
+
     def save(self) -> None:
         """Write kit.json."""
         data = {**asdict(self), "folder": ""}

@@ -40,11 +40,15 @@ class Cell:
 
 @dataclass
 class Repaired:
-    """The notebook's cells, outputs cleared; `named` maps the lab's names to the cells that hold them."""
+    """The notebook's cells, outputs cleared; `named` maps the lab's names to the cells that hold them.
+
+    `handed_in` maps them to all that stood under that name before one of several cells was chosen.
+    """
 
     cells: list[Cell]
     repairs: list[str] = field(default_factory=list)
     named: dict[str, Cell] = field(default_factory=dict)
+    handed_in: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict:
         """The whole notebook."""
@@ -179,6 +183,7 @@ def _match(found: Repaired, kit: Kit) -> None:
                 taken.add(id(lost[0]))
                 found.say(f"the cell {name} had lost its grading metadata, which was restored")
     for name, group in holders.items():
+        found.handed_in[name] = "\n".join(cell.source for cell in group)
         found.named[name] = _choose(found, plan[name], group)
 
 

@@ -49,6 +49,7 @@ class Options:
 
     Attributes:
         force: Grade again what has been graded already.
+        retry: Execute again what did not end as graded, for example with higher limits.
         workers: Processes on this machine; None: one for each core.
         scheduler: Address of a Dask scheduler; its cluster is used instead.
         isolation: "bubblewrap" or "none".
@@ -60,6 +61,7 @@ class Options:
     scheduler: str | None = None
     isolation: str = "bubblewrap"
     limits: Limits = field(default_factory=Limits)
+    retry: bool = False
 
 
 def grade_lab(
@@ -188,7 +190,7 @@ class Run:
         if submission.path is None:
             self._finish(submission, {"outcome": submission.outcome, "reason": submission.problem}, "")
             return True
-        if self.options.force:
+        if self.options.force or (self.options.retry and self._failed_before(submission)):
             return False
         digest = execution_digest(self.kit, submission.read())
         if self._is_current(submission, digest):
@@ -198,6 +200,11 @@ class Run:
             return False
         self._finish(submission, execution, digest)
         return True
+
+    def _failed_before(self, submission: Submission) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return not load_result(result_file(self.course.folder, self.lab.name, submission.student)).counts
+        return False
 
     def _is_current(self, submission: Submission, digest: str) -> bool:
         """Whether the record is up to date; then only what people have marked since is taken over."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from course_admin.lms.archive import Archive, Limits, Member
-from course_admin.lms.names import Upload, common_root, detect, is_labs, upload_of
+from course_admin.lms.names import Upload, common_root, detect, is_labs, other_lab, upload_of
 from course_admin.lms.table import harmless
 from course_admin.paths import Lab
 
@@ -128,6 +128,9 @@ def _choose(
     if not named and len(uploads) > 1:
         why = f"is one of {len(uploads)} notebooks of {uploads[0][1].student}, none of which is called {lab.name}.ipynb"
         collection.refused += [(member.path, why) for member, _ in uploads]
+        return None
+    if not named and (other := other_lab(uploads[0][1].given, lab)):
+        collection.refused += [(member.path, f"is called like {other}, not {lab.name}") for member, _ in uploads]
         return None
     candidates = sorted(named or uploads, key=lambda item: (item[1].attempt, item[0].path))
     member, upload = candidates[-1]

@@ -108,6 +108,13 @@ def is_labs(given: str, lab: Lab) -> bool:
     return stem.casefold().replace(" ", "_").strip("_") == lab.name
 
 
+def other_lab(given: str, lab: Lab) -> str:
+    """The name of the other lab of the course that a file is called like; "" when there is none."""
+    stem = REPEATED.sub("", given.rpartition(".")[0]).casefold().replace(" ", "_").strip("_")
+    others = {path.stem for path in lab.source.parent.glob("*.py")} - {lab.name}
+    return stem if stem in others else ""
+
+
 def copy_number(given: str) -> int:
     """2 of 'lab1-2.ipynb' and of 'lab1 (2).ipynb'; 0 of 'lab1.ipynb'."""
     found = re.search(r"(?:-(\d+)|\((\d+)\))$", given.rpartition(".")[0])

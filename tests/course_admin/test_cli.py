@@ -46,6 +46,11 @@ def test_check_changes_nothing(built):
         (("grade", "lab1"), "no submissions: put each one at"),
         (("pretrain", "alexnet"), "got 'alexnet'"),
         (("data", "fetch", "imagenet"), "this command fetches: cifar10"),
+        (("report", "lab1"), "run course grade lab1_tiny first"),
+        (("report", "lab1", "--folder", "nowhere"), "--folder must be a course folder that is there"),
+        (("similarity", "lab1"), "no submissions of lab1_tiny"),
+        (("results", "--folder", "labs"), "holds no record of an experiment"),
+        (("release", "lab1", "--out", "nbgrader_config.py/x"), "nbgrader_config.py"),
     ],
 )
 def test_mistakes_end_with_one_clear_message(built, arguments, words):

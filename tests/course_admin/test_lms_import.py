@@ -299,6 +299,18 @@ def test_the_latest_attempt_wins_whatever_the_order(tmp_path):
     assert "another notebook" in reason_for(found, "ada/other.ipynb")
 
 
+def test_a_notebook_that_is_called_like_another_lab_is_not_taken(tmp_path):
+    (tmp_path / "solutions").mkdir()
+    for name in (LAB.name, "lab2_other"):
+        (tmp_path / "solutions" / f"{name}.py").touch()
+    lab = Lab(tmp_path / "solutions" / f"{LAB.name}.py")
+    path = archive(tmp_path, ("ada/Lab2 other (1).ipynb", "2"), ("bob/mine.ipynb", "1"))
+    found = collect(lab, path, tmp_path)
+    assert taken(tmp_path) == {"bob": "1"}
+    assert reason_for(found, "ada/Lab2 other (1).ipynb") == f"is called like lab2_other, not {LAB.name}"
+    assert found.incomplete
+
+
 def test_the_timestamp_is_the_one_that_grading_reads(tmp_path):
     collect(LAB, archive(tmp_path, (f"ada/{BOOK}", "x")), tmp_path)
     text = (tmp_path / "submitted/ada" / LAB.name / "timestamp.txt").read_text().strip()

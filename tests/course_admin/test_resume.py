@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from course_admin.build.lab import build_lab
-from course_admin.grading.bubblewrap import bubblewrap_problem
+from course_admin.grading.bubblewrap import Limits, bubblewrap_problem
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import load_results
 from course_admin.grading.run import grade_lab
@@ -173,6 +173,19 @@ def test_changed_expected_values_are_judged_without_running_anybody_again(built)
     assert results["half_right0"].points == 2.5, "a wrong answer is right for the new input"
     assert results["honest0"].points == 4.0
     assert set(executed_times(built.root).values()) == {2}
+
+
+def test_what_met_a_limit_is_run_again_when_asked_for_and_nothing_else(built):
+    released, right = read_class(built)
+    hand_in(built.root, Case("quick"), released, right)
+    hand_in(built.root, _slowed(Case("slow"), 3.0), released, right)
+    lab, course = built.lab("1"), NbgraderCourse(built)
+    short = dataclasses.replace(OPTIONS, limits=Limits(cell_s=1.0))
+    outcomes = [{r.student: r.outcome for r in grade_lab(lab, course, short)}]
+    outcomes.append({r.student: r.outcome for r in grade_lab(lab, course, OPTIONS)})
+    outcomes.append({r.student: r.outcome for r in grade_lab(lab, course, dataclasses.replace(OPTIONS, retry=True))})
+    assert outcomes == [{"quick": "graded", "slow": "timed out"}] * 2 + [{"quick": "graded", "slow": "graded"}]
+    assert executed_times(built.root) == {"quick": 1, "slow": 2}
 
 
 def test_points_given_by_hand_survive_and_show(built):

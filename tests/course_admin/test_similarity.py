@@ -215,6 +215,30 @@ def test_submissions_are_read_from_the_course_folder(built):
     assert names(similar_pairs(found)) == [("ada", "bob")]
 
 
+@pytest.mark.parametrize("disguise", ["renamed", "without metadata", "pasted twice"])
+def test_a_copy_that_grading_repairs_is_found_here_too(built, disguise):
+    lab = built.lab("lab1")
+    released = nbformat.read(built.labs / lab.name / f"{lab.name}.ipynb", as_version=4)
+    answer = next(c for c in released.cells if c.metadata.get("nbgrader", {}).get("grade_id") == "keep_largest")
+    answer.source = ORIGINAL
+    for student, file in (("ada", lab.name), ("bob", f"{lab.name} (1)" if disguise == "renamed" else lab.name)):
+        folder = built.root / "submitted" / student / lab.name
+        folder.mkdir(parents=True)
+        if student == "bob" and disguise == "without metadata":
+            for cell in released.cells:
+                cell.metadata.pop("nbgrader", None)
+        if student == "bob" and disguise == "pasted twice":
+            copy = nbformat.from_dict({**answer, "id": "another", "source": "pass"})
+            released.cells.append(copy)
+        nbformat.write(released, folder / f"{file}.ipynb")
+    (built.root / "submitted" / "eve" / lab.name).mkdir(parents=True)
+    empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)")])
+    nbformat.write(empty, built.root / "submitted" / "eve" / lab.name / f"{lab.name}.ipynb")
+    found, left_out = answers_of(lab, built, built.root)
+    assert names(similar_pairs(found)) == [("ada", "bob")]
+    assert left_out == [("eve", "none of the lab's cells was found in it")]
+
+
 def test_without_submissions_the_message_says_where_they_are_expected(built):
     with pytest.raises(CourseError, match="submitted"):
         answers_of(built.lab("lab1"), built, built.root)
