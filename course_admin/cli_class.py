@@ -1,4 +1,4 @@
-"""Commands around a class: check, release, import, report, similarity, export. cli.py registers them."""
+"""Commands around a class: check, release, import, report, similarity, export, handback. cli.py registers them."""
 
 from __future__ import annotations
 
@@ -170,6 +170,24 @@ def export(
     _fail_if(done.unmatched)
 
 
+def handback(
+    lab: OneLab,
+    out: Annotated[Path, typer.Option(help="Zip file to write.")],
+    folder: Folder = None,
+    force: Force = False,
+) -> None:
+    """Pack the feedback pages for Canvas or Moodle, named like the imported files. Exit code 1 if one is missing."""
+    from course_admin.lms.handback import hand_back
+
+    chosen, course = _lab_and_folder(lab, folder)
+    done = hand_back(chosen, course)
+    _write(out, done.content, force)
+    console.print(f"{out}: {len(done.pages)} pages")
+    for student in done.missing:
+        errors.print(f"no page: {student}; run course grade {chosen.name}")
+    _fail_if(done.missing)
+
+
 def similarity(
     lab: OneLab,
     folder: Folder = None,
@@ -199,4 +217,5 @@ COMMANDS = {
     "report": report,
     "similarity": similarity,
     "export": export,
+    "handback": handback,
 }

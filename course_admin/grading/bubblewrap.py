@@ -53,7 +53,9 @@ def bubblewrap_problem() -> str:
     command = ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--proc", "/proc", "true"]
     done = subprocess.run(command, capture_output=True, text=True)
     reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-    return f"bubblewrap does not work on this machine: {reason}" if done.returncode else ""
+    if not done.returncode:
+        return ""
+    return f"bubblewrap does not work on this machine, which may have to allow it user namespaces: {reason}"
 
 
 def require(isolation: str) -> None:

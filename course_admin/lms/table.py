@@ -112,6 +112,11 @@ def harmless(value: str) -> str:
     return value
 
 
+def as_written(value: str) -> str:
+    """What `harmless` was given."""
+    return value[1:] if value.startswith("'") and harmless(value[1:]) == value else value
+
+
 def _delimiter(text: str) -> str:
     """The separator that occurs most often in the first line, outside quotes; a comma when there is none."""
     first = re.sub(r'"[^"]*"', "", text.split("\n", 1)[0])

@@ -12,6 +12,7 @@ import torch
 
 from course_admin.experiments import catalogue, convnet, pruning, quantization, results, runner
 from course_admin.experiments.catalogue import Experiment, Job
+from course_admin.paths import Repository
 from course_utils import profiles, training_state
 from course_utils.accounting import total_sparsity
 from course_utils.data_files import MissingData
@@ -277,6 +278,14 @@ def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_recor
     lines = dict(drawn)["accuracy_against_sparsity.png"]
     assert [list(line.get_xdata()) for line in lines[:2]] == [[0.1, 0.2], [0.3]]
     assert list(lines[2].get_ydata()) == [0.9427, 0.9427]  # the checkpoint's own record
+
+
+def test_the_committed_page_is_that_of_the_committed_records(tmp_path):
+    root = Repository.find().root
+    results.build_page(root / "results", tmp_path / "results.md")
+    assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text(), "run: course results"
+    pictures = {path.name for path in (tmp_path / "results").iterdir()}
+    assert pictures == {path.name for path in (root / "docs" / "results").iterdir()}
 
 
 def test_a_file_that_is_no_record_is_named(tmp_path):

@@ -12,6 +12,7 @@ from course_admin.grading.results import save_result
 from course_admin.paths import CourseError
 from tests.course_admin.records import LAB, cell, result
 
+PAGE = f"feedback/11/{LAB}/{LAB}.html"
 ROSTER = "Student,ID,Section,Lab 1 (9)\n    Points Possible,,,10\nDoe,11,A,\n"
 
 
@@ -56,3 +57,17 @@ def test_export_writes_a_new_file_and_fails_when_somebody_fits_no_row(course):
     assert done.exit_code == 1
     assert "not exported: nobody" in done.output
     assert isinstance(run(*arguments[:3], "excel", *arguments[4:]).exception, CourseError)
+
+
+def test_handback_writes_a_new_archive_and_fails_when_a_page_is_missing(course):
+    assert isinstance(run("handback", "lab1", "--out", "pages.zip").exception, CourseError)
+    (course / PAGE).parent.mkdir(parents=True)
+    (course / PAGE).write_text("page")
+    done = run("handback", "lab1", "--out", "pages.zip")
+    assert done.exit_code == 0, done.output
+    assert zipfile.ZipFile(course / "pages.zip").namelist() == [f"11/{LAB}.html"]
+    assert "--force" in str(run("handback", "lab1", "--out", "pages.zip").exception)
+    (course / "submitted/12" / LAB).mkdir(parents=True)
+    done = run("handback", "lab1", "--out", "pages.zip", "--force")
+    assert done.exit_code == 1
+    assert "no page: 12" in done.output

@@ -1,0 +1,69 @@
+"""Feedback pages in one archive that a learning management system reads back, each where its submission came from.
+
+Moodle (assignment > Upload multiple feedback files in a zip) and Canvas (assignment > Upload Submissions, which adds
+files as comments) find the student by the name of the file that they handed out. `course import` has kept these names
+in submitted/<lab>.import.csv; a page goes to the same place under the same name, ending in .html. Whoever is not in
+that list gets `<student>/<lab>.html`.
+
+Sources: instructure/canvas-lms, app/models/assignment.rb (infer_comment_context_from_filename); moodle/moodle,
+mod/assign/feedback/file/importziplib.php.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from course_admin.lms.table import as_written
+from course_admin.paths import CourseError, Lab
+
+
+@dataclass
+class Handback:
+    """The archive's bytes, (student, path in it) of every page, and the students whose page is missing."""
+
+    content: bytes = b""
+    pages: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def hand_back(lab: Lab, folder: Path) -> Handback:
+    """Pack the feedback pages of a lab.
+
+    Args:
+        lab: the lab.
+        folder: the course folder with feedback/, submitted/ and grades/.
+
+    Returns:
+        The archive and what is in it.
+
+    Raises:
+        CourseError: if there is no page at all.
+    """
+    origins = _origins(folder / "submitted" / f"{lab.name}.import.csv")
+    pages = {path.parents[1].name: path for path in (folder / "feedback").glob(f"*/{lab.name}/{lab.name}.html")}
+    if not pages:
+        raise CourseError(f"no pages of {lab.name} in {folder / 'feedback'}; run course grade {lab.name} first")
+    done, content = Handback(), io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for student in sorted(pages):
+            origin = origins.get(student)
+            name = str(PurePosixPath(origin).with_suffix(".html")) if origin else f"{student}/{lab.name}.html"
+            archive.write(pages[student], name)
+            done.pages.append((student, name))
+    submitted = (path.parent.name for path in (folder / "submitted").glob(f"*/{lab.name}") if path.is_dir())
+    done.missing = sorted(set(submitted) - set(pages))
+    done.content = content.getvalue()
+    return done
+
+
+def _origins(log: Path) -> dict[str, str]:
+    """Where in its archive each student's submission was, the latest one taken."""
+    if not log.is_file():
+        return {}
+    with log.open(newline="", encoding="utf-8") as file:
+        taken = [row for row in csv.DictReader(file) if row["what"] == "taken"]
+    return {as_written(row["student"]): as_written(row["file"]) for row in taken}
