@@ -99,9 +99,10 @@ def build_page(folder: Path, page: Path) -> int:
         f"Every ResNet-20 starts from the checkpoint `{start}`: {checkpoints.read_record(start)['test_accuracy']:.4f}",
         f"(published baseline {PUBLISHED_BASELINE}).",
         "Test accuracy on CIFAR-10, of the packed file, after the last epoch; mean and range where several seeds ran.",
-        "`published`: Duke University, ECE 661 (2022), homework 4; for the ConvNet a programming assignment of a course on",
-        "machine-learning systems. `target`: what this course set out to reach. `difference`: measured minus published. LSQ:",
-        "learned step sizes (Lab 3). The published quantizer of the sparse network erased the wrong weights; ours is repaired.",
+        "`published`: Duke University, ECE 661 (2022), homework 4; for the ConvNet a programming assignment of a course",
+        "on machine-learning systems. `target`: what this course set out to reach. `difference`: measured minus published.",
+        "LSQ: learned step sizes (Lab 3). The published quantizer of the sparse network erased the wrong weights; ours is",
+        "repaired.",
         "The best epoch is chosen on the test images, as the published reports do; it is shown for comparison only.",
         "Built by `course results` from the records in `results/`; `course results --verify` evaluates the files.\n",
     ]
