@@ -114,11 +114,13 @@ def report(
     from course_admin.class_report.page import report_page
     from course_admin.class_report.statistics import class_statistics
     from course_admin.class_report.tables import report_tables
+    from course_admin.lms.collect import taken_last
 
     chosen, course = _lab_and_folder(lab, folder)
     target = out or course / "reports" / chosen.name
     found = class_statistics(_records(course, chosen), chosen.name)
-    page = report_page(found, f"{chosen.title}: {chosen.name}", datetime.now())
+    marked_late = [student for student, row in taken_last(chosen, course).items() if row["late"]]
+    page = report_page(found, f"{chosen.title}: {chosen.name}", datetime.now(), marked_late)
     _write(target / "report.html", page.encode(), force=True)
     for name, text in report_tables(found).items():
         _write(target / name, text.encode("utf-8-sig"), force=True)

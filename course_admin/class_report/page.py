@@ -42,36 +42,39 @@ nav a { margin-right: 1rem } @media print { nav { display: none } details > * { 
 """
 
 
-def report_page(found: ClassStatistics, title: str, now: datetime) -> str:
+def report_page(found: ClassStatistics, title: str, now: datetime, marked_late: Iterable[str] = ()) -> str:
     """The whole page.
 
     Args:
         found: the numbers of the class.
         title: the lab's title and name.
         now: when the report is made; shown.
+        marked_late: students whose submission the learning management system called late, without saying when it came.
 
     Returns:
         HTML text that needs nothing else.
     """
+    only_marked = sorted(set(marked_late) - {result.student for result in found.late})
     sections = {
         "Scores": _scores(found),
         "Exercises": _exercises(found),
         "Checks": _checks(found),
         "Failed most": _failed_most(found),
         "Outcomes": _outcomes(found),
-        "Late work": _late(found),
+        "Late work": _late(found, only_marked),
         "Flags": _remarks_table(found, "flags", "Nothing looked like tampering."),
         "Repairs": _remarks_table(found, "repairs", "Every submission could be graded as it was handed in."),
         "Time": _time(found),
         "Students": _students(found),
     }
+    tiles = _tiles(found, len(found.late) + len(only_marked))
     links = "".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in sections)
     body = "".join(f'<h2 id="{_anchor(name)}">{name}</h2>{text}' for name, text in sections.items())
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}: report</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
         f'<h1>{escape(title)}</h1><p class="faint">Report of {now:%d %B %Y, %H:%M}. For instructors only: it names '
-        f"hidden checks.</p>{_tiles(found)}<nav>{links}</nav>{_first(found)}{body}</body></html>\n"
+        f"hidden checks.</p>{tiles}<nav>{links}</nav>{_first(found)}{body}</body></html>\n"
     )
 
 
@@ -89,13 +92,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterab
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _tiles(found: ClassStatistics) -> str:
+def _tiles(found: ClassStatistics, n_late: int) -> str:
     points, middle = found.points, quartiles(found.points)
     shown = [(str(len(found.results)), "submissions"), (str(len(points)), "with a grade")]
     if middle:
         shown.append((f"{middle[1]:g}", f"median of {found.maximum:g}"))
         shown.append((f"{middle[0]:g} to {middle[2]:g}", "middle half"))
-    shown += [(str(len(found.late)), "late"), (str(sum(bool(result.flags) for result in found.results)), "flagged")]
+    shown += [(str(n_late), "late"), (str(sum(bool(result.flags) for result in found.results)), "flagged")]
     return '<div class="tiles">' + "".join(f'<div class="tile"><b>{n}</b>{word}</div>' for n, word in shown) + "</div>"
 
 
@@ -206,10 +209,11 @@ def _earned(result: Result) -> str:
     return f"{result.points:g} of {result.maximum:g}" if result.cells else ""
 
 
-def _late(found: ClassStatistics) -> str:
-    if not found.late:
+def _late(found: ClassStatistics, only_marked: list[str]) -> str:
+    if not found.late and not only_marked:
         return "<p>Nothing came late, as far as submission times are known.</p>"
     rows = [[escape(r.student), escape(_moment(r.submitted_at)), duration(r.seconds_late)] for r in found.late]
+    rows += [[escape(student), "no time known", "marked late"] for student in only_marked]
     return _table(["student", "handed in", "late by"], rows, numeric=(2,))
 
 

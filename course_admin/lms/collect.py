@@ -16,7 +16,7 @@ from pathlib import Path
 
 from course_admin.lms.archive import Archive, Limits, Member
 from course_admin.lms.names import Upload, common_root, detect, is_labs, other_lab, upload_of
-from course_admin.lms.table import harmless
+from course_admin.lms.table import as_written, harmless
 from course_admin.paths import Lab
 
 TIMESTAMP = "timestamp.txt"  # nbgrader's: when the submission was handed in; it decides about late penalties
@@ -210,6 +210,16 @@ def _time_of(target: Path) -> datetime | None:
         return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
     except (OSError, ValueError):
         return None
+
+
+def taken_last(lab: Lab, folder: Path) -> dict[str, dict[str, str]]:
+    """What submitted/<lab>.import.csv says of each student's submission that was taken last; empty if nothing was."""
+    log = folder / "submitted" / f"{lab.name}.import.csv"
+    if not log.is_file():
+        return {}
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = [{key: as_written(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return {row["student"]: row for row in rows if row["what"] == "taken"}
 
 
 def _log(lab: Lab, archive: Path, submitted: Path, collection: Collection) -> None:

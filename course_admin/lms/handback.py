@@ -11,13 +11,12 @@ mod/assign/feedback/file/importziplib.php.
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from course_admin.lms.table import as_written
+from course_admin.lms.collect import taken_last
 from course_admin.paths import CourseError, Lab
 
 
@@ -43,27 +42,18 @@ def hand_back(lab: Lab, folder: Path) -> Handback:
     Raises:
         CourseError: if there is no page at all.
     """
-    origins = _origins(folder / "submitted" / f"{lab.name}.import.csv")
+    taken = taken_last(lab, folder)
     pages = {path.parents[1].name: path for path in (folder / "feedback").glob(f"*/{lab.name}/{lab.name}.html")}
     if not pages:
         raise CourseError(f"no pages of {lab.name} in {folder / 'feedback'}; run course grade {lab.name} first")
     done, content = Handback(), io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for student in sorted(pages):
-            origin = origins.get(student)
-            name = str(PurePosixPath(origin).with_suffix(".html")) if origin else f"{student}/{lab.name}.html"
+            origin = taken[student]["file"] if student in taken else f"{student}/{lab.name}.ipynb"
+            name = str(PurePosixPath(origin).with_suffix(".html"))
             archive.write(pages[student], name)
             done.pages.append((student, name))
     submitted = (path.parent.name for path in (folder / "submitted").glob(f"*/{lab.name}") if path.is_dir())
     done.missing = sorted(set(submitted) - set(pages))
     done.content = content.getvalue()
     return done
-
-
-def _origins(log: Path) -> dict[str, str]:
-    """Where in its archive each student's submission was, the latest one taken."""
-    if not log.is_file():
-        return {}
-    with log.open(newline="", encoding="utf-8") as file:
-        taken = [row for row in csv.DictReader(file) if row["what"] == "taken"]
-    return {as_written(row["student"]): as_written(row["file"]) for row in taken}

@@ -71,3 +71,17 @@ def test_handback_writes_a_new_archive_and_fails_when_a_page_is_missing(course):
     done = run("handback", "lab1", "--out", "pages.zip", "--force")
     assert done.exit_code == 1
     assert "no page: 12" in done.output
+
+
+def test_the_report_shows_who_was_late_by_the_systems_own_mark(course):
+    with zipfile.ZipFile(course / "class.zip", "w") as file:
+        file.writestr(f"doejane_LATE_11_5_{LAB}.ipynb", "{}")
+        file.writestr(f"roebo_12_6_{LAB}.ipynb", "{}")
+    assert run("import", "lab1", "class.zip").exit_code == 0
+    for student in ("11", "12"):
+        save_result(result(student, cell("check_a", 7.5, 10, True)), course)
+    assert run("report", "lab1").exit_code == 0
+    page = (course / "reports" / LAB / "report.html").read_text()
+    late = page.partition('<h2 id="late-work">')[2].partition("<h2")[0]
+    assert "<td>11</td><td>no time known</td>" in late
+    assert "12" not in late
