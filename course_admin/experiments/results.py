@@ -159,6 +159,7 @@ def _draw_histories(rows: list[Row], path: Path) -> None:
         (line,) = axes.plot(epochs, record["history"]["test_accuracy"], label=row.experiment.name)
         if row.experiment.published is not None:
             axes.plot(len(epochs), row.experiment.published, "x", color=line.get_color())
+    axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="epoch", title="Accuracy after each epoch; crosses are the published final numbers")
     axes.legend(fontsize="small")
     _save(figure, path)

@@ -41,6 +41,17 @@ def test_import_fails_when_something_was_left_out_that_a_person_should_see(cours
     assert "'..'" in done.output
 
 
+def test_import_fails_when_there_is_no_notebook_and_not_when_all_is_there_already(course):
+    with zipfile.ZipFile(course / "class.zip", "w") as file:
+        file.writestr("ada/essay.pdf", "")
+    done = run("import", "lab1", "class.zip")
+    assert done.exit_code == 1
+    assert f"class.zip holds no notebook of {LAB}" in done.output
+    with zipfile.ZipFile(course / "again.zip", "w") as file:
+        file.writestr(f"ada/{LAB}.ipynb", "{}")
+    assert [run("import", "lab1", "again.zip").exit_code for _ in range(2)] == [0, 0]
+
+
 def test_export_writes_a_new_file_and_fails_when_somebody_fits_no_row(course):
     (course / "roster.csv").write_text(ROSTER)
     arguments = ("export", "lab1", "--format", "canvas", "--roster", "roster.csv", "--out", "grades.csv")
