@@ -178,9 +178,9 @@ def test_changed_expected_values_are_judged_without_running_anybody_again(built)
 def test_what_met_a_limit_is_run_again_when_asked_for_and_nothing_else(built):
     released, right = read_class(built)
     hand_in(built.root, Case("quick"), released, right)
-    hand_in(built.root, _slowed(Case("slow"), 3.0), released, right)
+    hand_in(built.root, _slowed(Case("slow"), 6.0), released, right)
     lab, course = built.lab("1"), NbgraderCourse(built)
-    short = dataclasses.replace(OPTIONS, limits=Limits(cell_s=1.0))
+    short = dataclasses.replace(OPTIONS, limits=Limits(cell_s=4.0))
     outcomes = [{r.student: r.outcome for r in grade_lab(lab, course, short)}]
     outcomes.append({r.student: r.outcome for r in grade_lab(lab, course, OPTIONS)})
     outcomes.append({r.student: r.outcome for r in grade_lab(lab, course, dataclasses.replace(OPTIONS, retry=True))})
