@@ -82,7 +82,7 @@ def import_(
     folder: Folder = None,
 ) -> None:
     """Put submissions from an archive into submitted/. Exit code 1 if a notebook was left out."""
-    from course_admin.lms.collect import EARLIER, UNCHANGED, collect
+    from course_admin.lms.collect import collect
     from course_admin.lms.names import FORMATS
 
     _one_of("format", format, FORMATS)
@@ -95,10 +95,9 @@ def import_(
         errors.print(f"not taken: {path!r} {reason}")
     what = f"{len(found.taken)} submissions taken, {len(found.refused)} files not"
     console.print(f"{found.format}: {what}; {course / 'submitted' / chosen.name}.import.csv lists them all")
-    nothing_new = found.refused and all(reason in (UNCHANGED, EARLIER) for _, reason in found.refused)
-    if not found.taken and not nothing_new:
+    if found.holds_nothing:
         errors.print(f"nothing taken: {archive} holds no notebook of {chosen.name}")
-    _fail_if(found.incomplete or not (found.taken or nothing_new))
+    _fail_if(found.incomplete or found.holds_nothing)
 
 
 def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> None:

@@ -174,4 +174,3 @@ def load_state(path: str | Path, map_location: torch.device | str = "cpu") -> di
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         raise DamagedData(f"{path} cannot be read as a training state: {error}. Delete it to start anew") from error
-

@@ -7,7 +7,6 @@ and leaves every byte as it was. Where only text cells changed, the outputs of t
 from __future__ import annotations
 
 import operator
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from course_admin.build.problems import BuildError
 from course_admin.build.source import Cell, read_source
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import Lab, Repository
+from course_utils.files import replacing
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,8 @@ def _read(path: Path) -> nbformat.NotebookNode | None:
 def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
     """Write a notebook whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    nbformat.write(notebook, partial)
-    shutil.move(partial, path)
+    with replacing(path) as part:
+        nbformat.write(notebook, part)
 
 
 def _execute(notebook: nbformat.NotebookNode, cells: list[Cell], folder: Path) -> None:

@@ -9,17 +9,15 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from course_admin.experiments.catalogue import Experiment, catalogue
 from course_admin.experiments.pruning import METHODS_TABLE
 from course_admin.experiments.runner import accuracy_of_file, record_name
 from course_utils import checkpoints, plots
 from course_utils.profiles import PROFILES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PUBLISHED_BASELINE = 0.9151  # Duke University, ECE 661 (2022), homework 4
 TOLERANCE = 5e-4  # another processor's rounding may move a few images that lie on the border
@@ -162,7 +160,7 @@ def _draw_histories(rows: list[Row], path: Path) -> None:
     axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="epoch", title="Accuracy after each epoch; crosses are the published final numbers")
     axes.legend(fontsize="small")
-    _save(figure, path)
+    figure.savefig(path, dpi=110)
 
 
 def _draw_curves(rows: list[Row], path: Path) -> None:
@@ -177,27 +175,16 @@ def _draw_curves(rows: list[Row], path: Path) -> None:
     axes.axhline(dense, color="gray", linestyle=":", label=f"dense, {dense:.4f}")
     axes.set(xlabel="sparsity", title="Accuracy against sparsity, by method")
     axes.legend(fontsize="small", loc="lower left")
-    _save(figure, path)
+    figure.savefig(path, dpi=110)
 
 
 def _canvas() -> tuple[Figure, Axes]:
-    """Make an empty picture of test accuracy in the course's style, drawn without a screen."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Make an empty picture of test accuracy in the course's style, outside pyplot, which would want a screen."""
     plots.use_course_style()
-    figure, axes = plt.subplots(figsize=(8, 4.5))
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.subplots()
     axes.set(ylabel="test accuracy")
     return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def verify(folder: Path) -> list[str]:

@@ -49,11 +49,11 @@ class Options:
 
     Attributes:
         force: Grade again what has been graded already.
-        retry: Execute again what did not end as graded, for example with higher limits.
         workers: Processes on this machine; None: one for each core.
         scheduler: Address of a Dask scheduler; its cluster is used instead.
         isolation: "bubblewrap" or "none".
         limits: What one submission may use.
+        retry: Execute again what did not end as graded, for example with higher limits.
     """
 
     force: bool = False

@@ -48,6 +48,11 @@ class Collection:
         """The refused files that a person should look at: notebooks, and whatever tried to leave the archive."""
         return [(path, reason) for path, reason in self.refused if reason not in HARMLESS]
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether there was no notebook of the lab at all, neither a new one nor one that was taken before."""
+        return not self.taken and all(reason != UNCHANGED for _, reason in self.refused)
+
 
 NOT_A_NOTEBOOK = "is not a notebook"
 SYSTEM_FILE = "is a file of some operating system"

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from course_admin.grading.collect import collect
 from course_admin.lms.collect import taken_last
 from course_admin.paths import CourseError, Lab
 
@@ -24,9 +25,9 @@ from course_admin.paths import CourseError, Lab
 class Handback:
     """The archive's bytes, (student, path in it) of every page, and the students whose page is missing."""
 
-    content: bytes = b""
-    pages: list[tuple[str, str]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    content: bytes
+    pages: list[tuple[str, str]]
+    missing: list[str]
 
 
 def hand_back(lab: Lab, folder: Path) -> Handback:
@@ -34,7 +35,7 @@ def hand_back(lab: Lab, folder: Path) -> Handback:
 
     Args:
         lab: the lab.
-        folder: the course folder with feedback/, submitted/ and grades/.
+        folder: the course folder with feedback/ and submitted/.
 
     Returns:
         The archive and what is in it.
@@ -46,14 +47,11 @@ def hand_back(lab: Lab, folder: Path) -> Handback:
     pages = {path.parents[1].name: path for path in (folder / "feedback").glob(f"*/{lab.name}/{lab.name}.html")}
     if not pages:
         raise CourseError(f"no pages of {lab.name} in {folder / 'feedback'}; run course grade {lab.name} first")
-    done, content = Handback(), io.BytesIO()
+    content, packed = io.BytesIO(), []
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for student in sorted(pages):
             origin = taken[student]["file"] if student in taken else f"{student}/{lab.name}.ipynb"
-            name = str(PurePosixPath(origin).with_suffix(".html"))
-            archive.write(pages[student], name)
-            done.pages.append((student, name))
-    submitted = (path.parent.name for path in (folder / "submitted").glob(f"*/{lab.name}") if path.is_dir())
-    done.missing = sorted(set(submitted) - set(pages))
-    done.content = content.getvalue()
-    return done
+            packed.append((student, str(PurePosixPath(origin).with_suffix(".html"))))
+            archive.write(pages[student], packed[-1][1])
+    missing = [submission.student for submission in collect(folder, lab.name) if submission.student not in pages]
+    return Handback(content.getvalue(), packed, missing)

@@ -104,15 +104,18 @@ def common_root(notebooks: list[Member], lab: Lab, archive_stem: str) -> str:
 
 def is_labs(given: str, lab: Lab) -> bool:
     """Whether a file's name is the lab's, apart from case and from what browsers and systems add to copies."""
-    stem = REPEATED.sub("", given.rpartition(".")[0])
-    return stem.casefold().replace(" ", "_").strip("_") == lab.name
+    return _plain_stem(given) == lab.name
 
 
 def other_lab(given: str, lab: Lab) -> str:
     """The name of the other lab of the course that a file is called like; "" when there is none."""
-    stem = REPEATED.sub("", given.rpartition(".")[0]).casefold().replace(" ", "_").strip("_")
+    stem = _plain_stem(given)
     others = {path.stem for path in lab.source.parent.glob("*.py")} - {lab.name}
     return stem if stem in others else ""
+
+
+def _plain_stem(given: str) -> str:
+    return REPEATED.sub("", given.rpartition(".")[0]).casefold().replace(" ", "_").strip("_")
 
 
 def copy_number(given: str) -> int:

@@ -26,10 +26,9 @@ METHOD_STYLES = {
     "per layer, linear": {"color": "#56B4E9", "linestyle": "--", "marker": "s"},
     "global, linear": {"color": plots.COLORS["masked"], "linestyle": "-", "marker": "o"},
     "global, cubic": {"color": plots.COLORS["highlight"], "linestyle": "-.", "marker": "^"},
-    "linear": {"color": plots.COLORS["masked"], "linestyle": "-", "marker": "o"},
-    "cubic": {"color": plots.COLORS["highlight"], "linestyle": "-.", "marker": "^"},
 }
 """Line styles of the methods, the same in every picture."""
+METHOD_STYLES |= {schedule: METHOD_STYLES[f"global, {schedule}"] for schedule in ("linear", "cubic")}
 
 
 def style_of(name: str, number: int = 0) -> dict:
@@ -190,8 +189,8 @@ def pareto(results: Mapping[str, Sequence[tuple[float, float]]], dense_accuracy:
     for number, (label, points) in enumerate(results.items()):
         sparsities, accuracies = zip(*points, strict=True)
         axes.plot([100 * s for s in sparsities], accuracies, label=label, markersize=5, **style_of(label, number))
-    axes.set(xlabel="sparsity of convolution and linear weights (%)", xlim=(-2, 100), ylim=(0, 1.02))
-    axes.set(ylabel="accuracy on the scan images")
+    axes.set(xlabel="sparsity of convolution and linear weights (%)", ylabel="accuracy on the scan images")
+    axes.set(xlim=(-2, 100), ylim=(0, 1.02))
     axes.legend(loc="lower left")
     return figure
 

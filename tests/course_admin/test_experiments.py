@@ -273,7 +273,8 @@ def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_recor
     for name, (_, sparsity) in names.items():
         (full_records.parent / f"{name}.json").write_text(json.dumps({**record, "sparsity": sparsity}))
     drawn = []
-    monkeypatch.setattr(results, "_save", lambda figure, path: drawn.append((path.name, figure.axes[0].lines)))
+    save = lambda figure, path, **options: drawn.append((path.name, figure.axes[0].lines))  # noqa: E731
+    monkeypatch.setattr(results.Figure, "savefig", save)
     results.build_page(full_records.parent, tmp_path / "results.md")
     lines = dict(drawn)["accuracy_against_sparsity.png"]
     assert [list(line.get_xdata()) for line in lines[:2]] == [[0.1, 0.2], [0.3]]

@@ -49,6 +49,7 @@ def test_import_fails_when_there_is_no_notebook_and_not_when_all_is_there_alread
     assert f"class.zip holds no notebook of {LAB}" in done.output
     with zipfile.ZipFile(course / "again.zip", "w") as file:
         file.writestr(f"ada/{LAB}.ipynb", "{}")
+        file.writestr("bob/essay.pdf", "")
     assert [run("import", "lab1", "again.zip").exit_code for _ in range(2)] == [0, 0]
 
 
