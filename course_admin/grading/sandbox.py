@@ -76,7 +76,8 @@ class Zygote:
         if self.isolation == "bubblewrap":
             plain_root = os.geteuid() == 0 and not self.nested  # bubblewrap alone must take root's rights away
             inside = self.user_namespace or plain_root
-            words, env = command_line(self.kit, self._run, self.limits, options, inside), None
+            words = command_line(self.kit, self._run, self.limits, options, inside)
+            env = {"PATH": os.environ.get("PATH", os.defpath)}  # bubblewrap's own: it shows in /proc/1/environ inside
         else:
             self._work = Path(tempfile.mkdtemp(prefix="work-", dir=self._run))
             words = [sys.executable, str(INSIDE / "zygote.py"), json.dumps(options)]

@@ -53,6 +53,21 @@ def say(kernel: Kernel, source: str, timeout: float = 10.0) -> str:
 
 
 @NEEDS_BUBBLEWRAP
+def test_no_process_of_the_sandbox_carries_this_machines_environment(zygote, monkeypatch):
+    """Bubblewrap is process 1 inside, and /proc/1/environ is what it was started with."""
+    monkeypatch.setenv("COURSE_SECRET", "secret")
+    kernel = Kernel(zygote, {})
+    try:
+        assert say(kernel, "print(1)") == "1\n"
+        outermost = psutil.Process(zygote._process.pid)
+        processes = [outermost, *outermost.children(recursive=True)]
+        assert len(processes) > 2
+        assert [process.name() for process in processes if "COURSE_SECRET" in process.environ()] == []
+    finally:
+        kernel.close()
+
+
+@NEEDS_BUBBLEWRAP
 def test_a_kernel_sees_only_what_students_were_given(zygote):
     os.environ["COURSE_SECRET"] = "secret"
     kernel = Kernel(zygote, {"COURSE_CHECKS": "sealed"})
