@@ -4,26 +4,32 @@
     python benchmarks/training.py --steps 100 --rounds 5
     python benchmarks/training.py --compile        # with torch.compile (needs a C++ compiler)
 
-Every row trains ResNet-20 with batches of 128 and the same optimiser:
+Every row trains ResNet-20 with batches of 128 and stochastic gradient descent with Nesterov momentum:
 
-* **course loop**: `course_utils.training.fit` (uint8 images in memory, batched augmentation, channels-last input).
+* **course loop**: `course_utils.training.fit` (uint8 images in memory, batched augmentation, channels-last input, the
+  fused optimiser, freed memory kept).
 * **usual recipe, W workers**: what most tutorials write: a data set of PIL images, torchvision's RandomCrop,
-  RandomHorizontalFlip, ToTensor and Normalize, a DataLoader with W workers, float32, torch's default layout.
-* **usual loader + our compute, W workers**: the same loader, but the network runs as in the course loop (its precision
-  and layout), so that the ratio shows what the data path alone costs.
-* **compute alone**: forward, backward and step on one batch that is in memory already, in the course loop's precision
-  and layout: what no loop can beat.
+  RandomHorizontalFlip, ToTensor and Normalize, a DataLoader with W workers, float32, and torch's defaults for layout,
+  optimiser and memory.
+* **usual loader + our compute, W workers**: the same loader, but the network runs as in the course loop, so that the
+  ratio shows what the data path alone costs.
+* **compute alone**: forward, backward and step on one batch that is in memory already, otherwise as in the course loop:
+  what no loop can beat.
 
 The rows take turns, round by round, so that a disturbance of the machine meets all of them; the median over the rounds
-is reported. Each turn's first steps are not counted (workers start, caches warm).
+is reported. Each turn has a process of its own, because what the course sets for a process (its allocator, see
+`runtime.keep_freed_memory`) would serve the usual recipe too. Its first steps are not counted (workers start, caches
+warm, kernels are compiled).
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 import torch.nn.functional as F
@@ -67,17 +73,27 @@ def usual_loader(dataset: data.Dataset, n_workers: int) -> DataLoader:
     return DataLoader(images, BATCH_SIZE, shuffle=True, num_workers=n_workers, drop_last=True)
 
 
-def time_steps(dataset: data.Dataset, on: runtime.Runtime, batches: Iterable, channels_last: bool) -> list[float]:
-    """Train a fresh ResNet-20 on the batches; return the clock after each step."""
+def time_steps(dataset: data.Dataset, batches: Iterable, on: runtime.Runtime | None) -> list[float]:
+    """Train a fresh ResNet-20 on the batches; return the clock after each step.
+
+    Args:
+        dataset: Gives the number of channels and classes.
+        batches: (images, labels) pairs.
+        on: Compute as in the course loop, in this precision; None computes with torch's defaults, in float32.
+    """
     model = resnet20(dataset.n_channels, dataset.n_classes).train()
-    forward = torch.compile(model) if on.compile else model
-    optimizer = training.sgd(model, lr=0.01)
+    if on is None:
+        on = runtime.Runtime(torch.device("cpu"), "fp32", torch.get_num_threads())
+        forward, layout = model, torch.contiguous_format
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    else:
+        runtime.keep_freed_memory()
+        forward, layout = torch.compile(model) if on.compile else model, torch.channels_last
+        optimizer = training.sgd(model, lr=0.01)
     clock = []
     for images, labels in batches:
-        if channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
         with on.autocast():
-            logits = forward(images)
+            logits = forward(images.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -96,11 +112,14 @@ def course_loop(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> list[
     return clock
 
 
-def usual_recipe(dataset: data.Dataset, on: runtime.Runtime, steps: int, n_workers: int, ours: bool) -> list[float]:
-    """Run the usual loader for that many steps, in plain float32 or with the course loop's compute."""
-    loader = usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers)
-    compute = on if ours else runtime.Runtime(on.device, "fp32", on.threads)
-    return time_steps(dataset, compute, loader, channels_last=ours)
+def usual_recipe(dataset: data.Dataset, on: runtime.Runtime, steps: int, n_workers: int) -> list[float]:
+    """Run the usual loader and torch's defaults for that many steps."""
+    return time_steps(dataset, usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers), None)
+
+
+def usual_loader_our_compute(dataset: data.Dataset, on: runtime.Runtime, steps: int, n_workers: int) -> list[float]:
+    """Run the usual loader for that many steps, with the course loop's compute."""
+    return time_steps(dataset, usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers), on)
 
 
 def compute_alone(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> list[float]:
@@ -111,7 +130,17 @@ def compute_alone(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> lis
         for _ in range(steps):
             yield images, dataset.train_labels[:BATCH_SIZE]
 
-    return time_steps(dataset, on, same_batch(), channels_last=True)
+    return time_steps(dataset, same_batch(), on)
+
+
+CONTENDERS = {
+    "course loop": (course_loop,),
+    "usual recipe, 0 workers": (usual_recipe, 0),
+    "usual loader + our compute, 0 workers": (usual_loader_our_compute, 0),
+    "usual recipe, 2 workers": (usual_recipe, 2),
+    "usual loader + our compute, 2 workers": (usual_loader_our_compute, 2),
+    "compute alone": (compute_alone,),
+}
 
 
 def images_per_second(clock: list[float]) -> float:
@@ -119,24 +148,21 @@ def images_per_second(clock: list[float]) -> float:
     return BATCH_SIZE * (len(clock) - 1 - WARMUP_STEPS) / (clock[-1] - clock[WARMUP_STEPS])
 
 
-def rows(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> dict[str, Callable[[], list[float]]]:
-    """Return the contenders by name."""
-    contenders = {"course loop": lambda: course_loop(dataset, on, steps)}
-    for n_workers in (0, 2):
-        for ours, name in ((False, "usual recipe"), (True, "usual loader + our compute")):
-            contenders[f"{name}, {n_workers} workers"] = lambda w=n_workers, o=ours: usual_recipe(
-                dataset, on, steps, w, o
-            )
-    contenders["compute alone"] = lambda: compute_alone(dataset, on, steps)
-    return contenders
+def turn(name: str, dataset_name: str, on: runtime.Runtime, steps: int) -> float:
+    """Let one contender train in this process; return its throughput in images per second."""
+    torch.set_num_threads(on.threads)
+    contender, *arguments = CONTENDERS[name]
+    return images_per_second(contender(data.load(dataset_name), on, steps, *arguments))
 
 
-def measure(dataset: data.Dataset, on: runtime.Runtime, steps: int, rounds: int) -> dict[str, float]:
+def measure(dataset_name: str, on: runtime.Runtime, steps: int, rounds: int) -> dict[str, float]:
     """Let the contenders take turns; return each one's median throughput in images per second."""
-    results: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for name, contender in rows(dataset, on, steps).items():
-            results.setdefault(name, []).append(images_per_second(contender()))
+    results: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as fresh_process:
+        for _ in range(rounds):
+            for name, values in results.items():
+                values.append(fresh_process.submit(turn, name, dataset_name, on, steps).result())
     return {name: statistics.median(values) for name, values in results.items()}
 
 
@@ -159,13 +185,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile in all rows but the usual recipe")
     options = parser.parse_args()
     name = options.dataset or ("cifar10" if data_files.cifar10_path().is_file() else "fashion_mnist")
-    dataset = data.load(name)
     fastest = runtime.detect("cpu", threads=options.threads)
     print(f"ResNet-20 on {name}, batch {BATCH_SIZE}, median of {options.rounds} rounds of {options.steps} steps")
     precisions = (options.precision,) if options.precision else dict.fromkeys((fastest.precision, "fp32"))
     for precision in precisions:
-        on = runtime.detect(fastest.device, precision, compile=options.compile)
-        report(on, measure(dataset, on, options.steps, options.rounds))
+        on = runtime.detect(fastest.device, precision, options.threads, compile=options.compile)
+        report(on, measure(name, on, options.steps, options.rounds))
 
 
 if __name__ == "__main__":
