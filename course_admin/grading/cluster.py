@@ -72,11 +72,21 @@ class DaskCluster:
                 yield task, answer
 
 
+def require_cluster(address: str) -> None:
+    """Raise a CourseError if no cluster with a worker answers: before anything is computed, not after."""
+    from distributed import Client
+
+    _client(Client, address).close()
+
+
 def _client(make: type, address: str) -> object:
+    client = None
     try:
         client = make(address, timeout=10, set_as_default=False)
         client.wait_for_workers(1, timeout=60)
     except (OSError, TimeoutError, ValueError) as error:
+        if client is not None:
+            client.close()
         raise CourseError(f"no Dask cluster with a worker answers at {address}: {error}") from None
     return client
 

@@ -23,7 +23,7 @@ import nbformat
 
 from course_admin.grading.autograded import autograded_notebook, write_autograded
 from course_admin.grading.bubblewrap import Limits, require
-from course_admin.grading.cluster import DaskCluster
+from course_admin.grading.cluster import DaskCluster, require_cluster
 from course_admin.grading.collect import Submission, collect
 from course_admin.grading.feedback import Feedback, digest_in, write_page
 from course_admin.grading.gradebook import Book, Marks, create_gradebook, merge
@@ -79,7 +79,8 @@ def grade_lab(
         One result a student, by name; students of the gradebook without a submission are missing.
 
     Raises:
-        CourseError: if there is no submission at all, no isolation, or the lab itself cannot be graded.
+        CourseError: if there is no submission at all, no isolation, no cluster where one is asked for, or the lab
+            itself cannot be graded.
     """
     options, watch = options or Options(), watch or Watch()
     submissions = collect(course.folder, lab.name)
@@ -89,6 +90,8 @@ def grade_lab(
             f"no submissions: put each one at {folder}/<student>/{lab.name}/{lab.name}.ipynb and try again"
         )
     require(options.isolation)
+    if options.scheduler:
+        require_cluster(options.scheduler)
     with prepared(lab, course, options, watch) as run:
         return run.grade(submissions)
 

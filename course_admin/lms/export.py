@@ -5,8 +5,9 @@ A student of ours is the folder in submitted/. It is compared with every column 
 Gradescope: SID, e-mail address), without regard to case; the part of an e-mail address before the @ counts when nothing
 else fits. Names are never compared: two people may share one. Whoever fits no row or several is listed and left out.
 
-A grade is written when the outcome counts and every point is decided. Otherwise the field is blank, never 0, and the
-reason stands where the format has a place for it and nobody has written there.
+A grade is written when the outcome counts and every point is decided. Otherwise an empty field stays empty, never 0,
+and the reason stands where the format has a place for it and nobody has written there; a grade that is in the roster
+already (an earlier one, or one that a person entered) stays and is listed: only a grade replaces a grade.
 """
 
 from __future__ import annotations
@@ -112,12 +113,17 @@ def _fill(
     table: Table, layout: Layout, record: int, result: Result, export: Export, *, partial: bool, scale: bool
 ) -> None:
     """Write one student's grade, or leave it blank."""
-    present = table.value(record, layout.grade).strip()
-    if present in layout.kept or layout.locked(record):
-        why = f"it says {present}" if present in layout.kept else "the system says that it cannot be changed"
+    present, reason = table.value(record, layout.grade).strip(), blank_reason(result, partial)
+    why = ""
+    if present in layout.kept:
+        why = f"it says {present}"
+    elif layout.locked(record):
+        why = "the system says that it cannot be changed"
+    elif reason and number(present) is not None:
+        why = f"it says {present}, and there is no new grade: {reason}"
+    if why:
         export.kept.append((result.student, why))
         return
-    reason = blank_reason(result, partial)
     if reason:
         export.blank.append((result.student, reason))
     else:

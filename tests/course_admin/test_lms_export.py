@@ -70,9 +70,20 @@ def test_canvas_changes_one_field_and_no_other_byte(tmp_path):
     "outcome", ["missing", "unreadable", "crashed", "timed out", "out of memory", "output too large"]
 )
 def test_outcomes_without_a_grade_are_blank_with_their_reason_never_zero(tmp_path, outcome):
-    done = export(tmp_path, CANVAS, [grade("12", 3.0, outcome, "the kernel died")], "canvas")
-    assert records(done, "ID")["12"]["Lab 1 (901)"] == ""
-    assert (done.blank, done.written) == ([("12", "the kernel died")], [])
+    done = export(tmp_path, CANVAS, [grade("11", 3.0, outcome, "the kernel died")], "canvas")
+    assert records(done, "ID")["11"]["Lab 1 (901)"] == ""
+    assert (done.blank, done.written) == ([("11", "the kernel died")], [])
+
+
+@pytest.mark.parametrize(("format", "roster"), [("canvas", CANVAS), ("moodle", MOODLE)])
+def test_only_a_grade_replaces_a_grade_of_the_roster(tmp_path, format, roster):
+    done = export(tmp_path, roster, [grade("12", 4.0, "crashed", "the kernel died")], format)
+    assert done.content.decode() == roster
+    ((student, why),) = done.kept
+    assert (student, done.blank) == ("12", [])
+    assert "it says 3" in why
+    assert "the kernel died" in why
+    assert export(tmp_path, roster, [grade("12", 4.0)], format).written == ["12"]
 
 
 def test_a_flagged_submission_keeps_its_honest_points_and_real_zeros_are_zeros(tmp_path):
@@ -157,7 +168,7 @@ def test_other_encodings_come_back_as_they_were(tmp_path, encoding):
 
 def test_moodle_gets_grade_or_reason(tmp_path):
     results = [grade("11"), grade("12", 0.0, "crashed", '=HYPERLINK("http://evil","click, here")'), grade("13")]
-    done = export(tmp_path, MOODLE, results, "moodle")
+    done = export(tmp_path, MOODLE.replace("3.00", ""), results, "moodle")
     found = records(done, "Identifier")
     assert found["Participant 11"]["Grade"] == "7.5"
     assert found["Participant 11"]["Feedback comments"] == ""
