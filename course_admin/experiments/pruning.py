@@ -107,7 +107,8 @@ def _published_rows() -> list[Experiment]:
         Experiment("iterative_global_80", TABLE, "80 % of all weights, 8 % more before each of 10 epochs, then 10",
                    partial(iterative, prune=global_prune_by_percentage, **options), 0.8840, 0.915, seeds=(0, 1, 2)),
         Experiment("iterative_global_95", TABLE, "95 % of all weights, cubic schedule over 10 epochs, then 10",
-                   partial(iterative, prune=global_prune_by_percentage, sparsity=0.95, schedule=cubic_schedule)),
+                   partial(iterative, prune=global_prune_by_percentage, sparsity=0.95, schedule=cubic_schedule),
+                   target=0.8962),  # 3 points below the dense network
     ]  # fmt: skip
 
 
