@@ -106,13 +106,18 @@ def _files(module: str, sources: dict[str, str]) -> set[str]:
 
 
 def _uses(text: str, where: str, exercise: Exercise, names: dict[Exercise, set[str]], sources: dict[str, str]) -> bool:
-    """True when the code, in another file, reads the exercise's name or that of a function beside it that calls it."""
+    """True when the code, in another file, reads the exercise's name or that of a function beside it that calls it.
+
+    A notebook that only imports the name uses it too: the import is for the students' own code.
+    """
     mentioned = {name for name in names[exercise] if name in text}
     if where == exercise.file or not mentioned:
         return False
     tree = syntax_tree(text)
     for name in mentioned:
         bound, modules = _bindings(tree, where, Exercise(exercise.lab, name, exercise.file), sources)
+        if bound and where.startswith("solutions/"):
+            return True
         if any(_reads(node, name, bound, modules) for node in ast.walk(tree)):
             return True
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,23 @@ def test_a_function_beside_an_exercise_that_calls_it_counts_too(two_labs):
         assert found == ["Lab 2 uses Lab 1's solution keep_largest in solutions/lab2_user.py"]
     finally:
         labs[1].source.write_text(text)
+
+
+def test_a_name_that_a_notebook_only_imports_for_its_readers_counts():
+    labs = REPOSITORY.all_labs()
+    found = [str(need) for need in needs_of([labs[3]], [labs[1]], REPOSITORY)]
+    assert found == ["Lab 4 uses Lab 2's solution magnitude_mask in solutions/lab4_structured_pruning.py"]
+
+
+def test_the_readme_says_which_labs_a_bundle_must_reveal():
+    labs = REPOSITORY.all_labs()
+    others = {lab: {need.exercise.lab for need in needs_of([lab], labs, REPOSITORY)} - {lab} for lab in labs}
+    short = lambda lab: lab.name.split("_")[0]  # noqa: E731
+    text = " ".join((REPOSITORY.root / "README.md").read_text().split())
+    told = re.findall(r"(lab\d)(?: --out bundle| with `)((?: ?--reveal lab\d)+)", text)
+    assert {lab: set(re.findall(r"lab\d", reveal)) for lab, reveal in told} == {
+        short(lab): {short(other) for other in needed} for lab, needed in others.items() if needed
+    }
 
 
 def test_every_lab_can_be_released_once_the_labs_that_it_builds_on_are_revealed():
