@@ -24,8 +24,9 @@ from course_utils.quantization.given import check_bits, check_weight, round_thro
 def lsq_quantize(weight: torch.Tensor, step_size: torch.Tensor, n_bits: int) -> torch.Tensor:
     """Compute round(clip(w / s, -Q_N, Q_P)) s with Q_N = 2^(b-1), Q_P = 2^(b-1) - 1, differentiable in w and in s.
 
-    Gradients: with respect to w, 1 where -Q_N <= w / s <= Q_P, else 0; with respect to s, round(w/s) - w/s there, -Q_N
-    below, Q_P above, summed over all N weights and multiplied by 1 / sqrt(N Q_P).
+    Gradients: with respect to w, 1 where -Q_N < w / s < Q_P, else 0; with respect to s, round(w/s) - w/s there, -Q_N
+    below, Q_P above, summed over all N weights and multiplied by 1 / sqrt(N Q_P). (Whether clamp counts its
+    two ends as inside depends on the version of torch.)
 
     Args:
         weight: Any shape, N entries, floating point.

@@ -111,7 +111,7 @@ def two_grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor]) -> Figure
         for level in np.unique(values_of(quantized)):
             row.axvline(level, color=plots.COLORS["quantized"], linewidth=1.4)
         error = np.square(values_of(quantized) - values).mean() / np.square(values).mean()
-        row.set(ylabel="weights", title=f"{label}: squared error {100 * error:.1f} % of the squared weights")
+        row.set(ylabel="number of weights", title=f"{label}: squared error {100 * error:.1f} % of the squared weights")
     np.atleast_1d(axes)[-1].set(xlabel="weight (grey histogram), levels of the grid (vertical lines)")
     return figure
 

@@ -245,6 +245,15 @@ def quantize_int8(x, low, high):
     return np.clip(np.trunc(x / scale) + zero_point, -128, 127).astype(np.int8), scale, zero_point
 
 
+@wrong("adds the zero point before rounding")
+def quantize_int8(x, low, high):
+    check_array("x", x)
+    check_range(low, high)
+    scale = (high - low) / 255
+    zero_point = -128 - round(low / scale)
+    return np.clip(np.round(x / scale + zero_point), -128, 127).astype(np.int8), scale, zero_point
+
+
 @correct("clips the numbers of steps instead of the codes")
 def quantize_int8(x, low, high):
     check_array("x", x)
@@ -690,6 +699,13 @@ class QuantConv2d(WrappedConv2d):
         return self.quantizer(self._conv_forward(images, self.weight, self.bias))
 
 
+@wrong("ignores the mode of padding")
+class QuantConv2d(WrappedConv2d):
+    def forward(self, images):
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        return torch.nn.functional.conv2d(images, self.quantizer(self.weight), self.bias, *settings)
+
+
 @wrong("forgets stride, padding and groups")
 class QuantConv2d(WrappedConv2d):
     def forward(self, images):
@@ -720,9 +736,11 @@ class QuantConv2d(WrappedConv2d):
 @correct("conv2d with all settings")
 class QuantConv2d(WrappedConv2d):
     def forward(self, images):
-        weight = self.quantizer(self.weight)
-        settings = (self.stride, self.padding, self.dilation, self.groups)
-        return nn.functional.conv2d(images, weight, self.bias, *settings)
+        weight, padding = self.quantizer(self.weight), self.padding
+        if self.padding_mode != "zeros":
+            sides = [n for n in reversed(self.padding) for _ in range(2)]
+            images, padding = nn.functional.pad(images, sides, mode=self.padding_mode), 0
+        return nn.functional.conv2d(images, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 @correct("the bias added by hand")
@@ -1014,6 +1032,19 @@ class SparseSTEQuantize(torch.autograd.Function):
     def forward(ctx, weight, n_bits):
         ctx.save_for_backward(weight == 0)
         return linear_quantize(weight, n_bits, keep_zeros=True)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None
+
+
+@wrong("the mask of the rounded weight: a survivor that rounds to 0 never comes back")
+class SparseSTEQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, n_bits):
+        rounded = linear_quantize(weight, n_bits, keep_zeros=True)
+        ctx.save_for_backward(rounded != 0)
+        return rounded
 
     @staticmethod
     def backward(ctx, gradient):
