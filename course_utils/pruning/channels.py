@@ -1,13 +1,12 @@
 """Which layers read the channels that a convolution writes, and what may therefore be cut.
 
 Filter f of a convolution writes channel f. To remove the filter, everything that is indexed by this channel must go
-with
-it: its bias, its four numbers in the batch norm that follows, and in every layer that reads the channel the weights
-that multiply it. `channel_links` traces the network (torch.fx) and follows each convolution's output through layers
-that treat channels one by one *and leave a channel of zeros at zero* (ReLU, pooling, dropout, flattening, means over
-positions) to the convolution or linear layers that read it. Where it meets anything else, the channel cannot be cut
-without more work, and the link says why: most of all a residual addition, where channel f of the shortcut is added to
-it.
+with it: its bias, its four numbers in the batch norm that follows, and in every layer that reads the channel the
+weights that multiply it. `channel_links` traces the network (torch.fx) and follows each convolution's output through
+layers that treat channels one by one *and leave a channel of zeros at zero* (ReLU, pooling, dropout, flattening, means
+over positions) to the convolution or linear layers that read it. Where it meets anything else, the channel cannot be
+cut without more work, and the link says why: most of all a residual addition, where channel f of the shortcut is added
+to it.
 
 A pruned filter is **silent** if its channel is zero for every input. Zero weights alone do not make it so: the bias is
 left, and a batch norm turns any constant into another one (in training, into its shift beta). `silence_filters` sets

@@ -2,8 +2,7 @@
 
 The Lasso adds sum_j |w_j| to the loss and drives single weights to zero. The group Lasso adds the *L2 norms of groups*.
 Within a group it is as smooth as any L2 norm; between groups it is an L1 norm, with its corner at zero, so that groups
-vanish as a whole. As with the Lasso (Lab 1), gradient steps only come close to the corner; the proximal step lands on
-it.
+vanish as a whole. As with the Lasso (Lab 1), gradient steps only come close to the corner; a proximal step lands on it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from course_utils.validate import check_nonnegative
 
 def group_lasso(model: nn.Module) -> torch.Tensor:
     """Compute R = sum_l sum_f ||w_{l,f}||_2 over all filters f of all convolutions l whose filters can be removed.
+
+    The gradient is w_{l,f} / ||w_{l,f}||_2, and is taken as 0 for a filter of length 0.
 
     Args:
         model: A module that torch.fx can trace.

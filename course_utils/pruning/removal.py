@@ -21,7 +21,7 @@ from course_utils.pruning.structured_given import (
 def remove_pruned_filters(model: nn.Module) -> nn.Module:
     """Build a smaller dense network that computes the same outputs: f_small(x) = f(x) for every x, in evaluation mode.
 
-    For every filter whose weights are all zero, five things go: the filter, its bias, its entries in the batch norm
+    For every filter whose weights are all zero, these go: the filter, its bias, its entries in the batch norm
     (scale, shift, running mean and variance), and in each layer that reads its channel the weights that multiply it,
     for every position that is read.
 

@@ -54,8 +54,7 @@ class SparseConv2d(nn.Conv2d):
     """A convolution with a masked weight: y = conv(x, m * w) + b, with m of zeros and ones that is not trained.
 
     The mask is the buffer `mask`: it is saved and moved with the model, and no optimiser sees it. The chain rule masks
-    the
-    gradient: dL/dw = m * dL/d(m * w), so that masked weights receive exactly zero.
+    the gradient: dL/dw = m * dL/d(m * w), so that masked weights receive exactly zero.
 
     Source:
         Han, Pool, Tran and Dally, "Learning both weights and connections for efficient neural networks" (2015), section

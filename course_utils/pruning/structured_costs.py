@@ -1,4 +1,4 @@
-"""What removing weights saves: multiply-accumulates, bytes and milliseconds of the same network in five forms.
+"""What removing weights saves: multiply-accumulates, bytes and milliseconds of the same network in several forms.
 
 The forms are dense, masked (zeros in a dense kernel), CSR (convolution as a product with a sparse matrix), 2:4, and
 physically smaller. A form *promises* the multiply-accumulates (MACs) that its remaining weights need; what is measured
@@ -53,8 +53,7 @@ class Cost:
 
 
 def needed_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Count the multiply-accumulates of one image that weights other than zero take part in: sum_l macs_l (1 -
-    sparsity_l).
+    """Count the multiply-accumulates of one image with weights other than zero: sum_l macs_l (1 - sparsity_l).
 
     Args:
         model: Any module with ordinary layers.
@@ -69,8 +68,7 @@ def needed_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 class MatmulConv2d(nn.Module):
-    """A convolution as the product W U of its weight matrix (C_out, k k C_in) and the unfolded images (k k C_in, N H
-    W).
+    """A convolution as a product W U: its weight matrix (C_out, k k C_in) times the unfolded images (k k C_in, N H W).
 
     Args:
         conv: The convolution, without groups and dilation.

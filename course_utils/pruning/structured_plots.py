@@ -125,16 +125,17 @@ def step_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, n
 def range_test(rates: Sequence[float], losses: np.ndarray, smooth: np.ndarray) -> Figure:
     """Loss against a rising learning rate, with its moving average and the rate where the average is lowest."""
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    axes.plot(rates, losses, color=plots.COLORS["reference"], linewidth=0.8, linestyle="-")
+    axes.plot(rates, losses, color=plots.COLORS["reference"], linewidth=0.8, linestyle="-", label="each step")
     middle = (len(losses) - len(smooth)) // 2
     at = np.asarray(rates)[middle : middle + len(smooth)]
-    axes.plot(at, smooth, color=plots.COLORS["dense"], linestyle="-")
+    axes.plot(at, smooth, color=plots.COLORS["dense"], linestyle="-", label="moving average")
     best = at[int(np.argmin(smooth))]
     axes.axvline(best, color=plots.COLORS["highlight"], linestyle="--")
-    axes.annotate(f"lowest at {best:.2g}", (best, axes.get_ylim()[1]), xytext=(5, -12), textcoords="offset points",
-                  color=plots.COLORS["highlight"])  # fmt: skip
+    top = {"xy": (best, 1), "xycoords": axes.get_xaxis_transform(), "xytext": (5, -12), "textcoords": "offset points"}
+    axes.annotate(f"lowest at {best:.2g}", color=plots.COLORS["highlight"], **top)
     axes.set(xscale="log", xlabel="learning rate (log scale), rising at every step", ylabel="loss of the step")
     axes.set_ylim(0, min(float(np.max(losses)), 3 * float(losses[0])) * 1.05)
+    axes.legend(loc="lower left")
     return figure
 
 
@@ -175,24 +176,33 @@ def pruning_runs(runs: Mapping[str, object]) -> Figure:
         style = _style(label, number)
         epochs = np.arange(len(run.accuracy))
         plain = {key: value for key, value in style.items() if key != "marker"}
-        left.step(epochs, [100 * fraction for fraction in run.fraction], where="post", **plain)
+        removed = [100 * fraction for fraction in run.fraction]
+        left.step(np.arange(len(removed) + 1), [*removed, *removed[-1:]], where="post", **plain)
         times = np.ravel(np.column_stack([epochs, epochs + 1]))
         values = np.ravel(np.column_stack([run.before, run.accuracy]))
         shown = np.isfinite(values)
         right.plot(times[shown], values[shown], label=label, markersize=4, **style)
     left.set(xlabel="epoch", ylabel="removed (%)", ylim=(-2, 60))
-    right.set(xlabel="epoch (a dot where an epoch begins: right after pruning)", ylabel="test accuracy")
+    right.set(xlabel="epoch (two points at one epoch: before and right after pruning)", ylabel="test accuracy")
     right.legend(loc="lower right")
     return figure
 
 
-def filter_sizes(lengths: Mapping[str, np.ndarray]) -> Figure:
-    """Histograms of filter lengths, each relative to the mean of its layer, one panel a way of training."""
-    figure, panels = plt.subplots(1, len(lengths), figsize=(10, 2.8), layout="constrained", sharex=True, sharey=True)
-    bins = np.linspace(0, max(float(values.max()) for values in lengths.values()), 41)
-    for axes, (label, values) in zip(np.atleast_1d(panels), lengths.items(), strict=True):
+def filter_sizes(sizes: Mapping[str, np.ndarray], measures: Mapping[str, str]) -> Figure:
+    """Histograms of the sizes of filters, each relative to the mean of its layer, one panel a way of training.
+
+    Args:
+        sizes: Title of the panel -> one number for each filter.
+        measures: Title -> what was measured, where that is not the L2 norm.
+
+    Returns:
+        The figure.
+    """
+    figure, panels = plt.subplots(1, len(sizes), figsize=(10, 2.8), layout="constrained", sharex=True, sharey=True)
+    bins = np.linspace(0, max(float(values.max()) for values in sizes.values()), 41)
+    for axes, (label, values) in zip(np.atleast_1d(panels), sizes.items(), strict=True):
         axes.hist(values, bins=bins, color=plots.COLORS["structured"])
-        axes.set(title=label, xlabel="L2 norm / mean of the layer")
+        axes.set(title=label, xlabel=f"{measures.get(label, 'L2 norm')} / mean of the layer")
     np.atleast_1d(panels)[0].set_ylabel("number of filters")
     return figure
 
@@ -214,7 +224,7 @@ def criteria(results: Mapping[str, Sequence[tuple[float, float, float]]]) -> Fig
     panels[0].set(title="right after pruning", ylabel="test accuracy", ylim=(0, 1))
     panels[1].set(title="finetuned (another scale)")
     for axes in panels:
-        axes.set_xlabel("filters removed in every layer (%)")
+        axes.set_xlabel("filters removed in every layer, at least (%)")
     panels[0].legend(loc="upper right")
     return figure
 
@@ -237,10 +247,10 @@ def roofline(machine: Machine, points: Mapping[str, Sequence[LayerPoint]]) -> Fi
     axes.annotate("memory", (2 * low, 2.6 * machine.gbytes * low), color=plots.COLORS["reference"], ha="right")
     axes.annotate("arithmetic", (high, machine.gmacs), xytext=(0, 4), textcoords="offset points", ha="right",
                   color=plots.COLORS["reference"])  # fmt: skip
-    colors = [plots.COLORS[name] for name in ("dense", "reference", "structured", "masked", "highlight")]
+    colors = [plots.COLORS[name] for name in ("dense", "reference", "structured", "lora", "masked", "highlight")]
     for number, (label, layers) in enumerate(points.items()):
         where = [p.intensity for p in layers], [p.gmacs for p in layers]
-        axes.plot(*where, linestyle="none", marker="Do^sv"[number % 5], color=colors[number % 5], label=label)
+        axes.plot(*where, linestyle="none", marker="Do^Psv"[number % 6], color=colors[number % 6], label=label)
         for point in layers:
             options = {"xytext": (5, -3), "textcoords": "offset points", "fontsize": 7}
             axes.annotate(point.layer, (point.intensity, point.gmacs), **options)
@@ -277,7 +287,7 @@ def promise_and_time(costs: Mapping[str, Cost], baseline: str) -> Figure:
         bars = axes.bar(positions, values, width, label=label, **look)
         axes.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=8, padding=1)
     axes.axhline(1, color=plots.COLORS["dense"], linewidth=1, linestyle=":")
-    axes.set_xticks(np.arange(len(names)), names)
+    axes.set_xticks(np.arange(len(names)), [name.replace(", ", ",\n") for name in names])
     axes.set(yscale="log", ylabel=f"{baseline} divided by this form\n(log scale; above 1 is a gain)")
     axes.grid(axis="x", visible=False)
     axes.set_ylim(axes.get_ylim()[0], axes.get_ylim()[1] * 2.2)

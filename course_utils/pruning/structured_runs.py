@@ -275,6 +275,12 @@ def prune_by_batch_norm(model: nn.Module, fraction: float, mask_of: Callable) ->
     return masks
 
 
+def batch_norm_scales(model: nn.Module) -> np.ndarray:
+    """Return |gamma| of all filters that can be removed, each divided by the mean of its layer."""
+    parts = [model.get_submodule(norm).weight.detach().abs() for _, norm in norms_of_filters(model)]
+    return torch.cat([part / part.mean() for part in parts]).double().cpu().numpy()
+
+
 def filter_lengths(model: nn.Module) -> np.ndarray:
     """Return the L2 norms of all filters that can be removed, each divided by the mean of its layer."""
     parts = [effective_weight(conv).flatten(1).norm(dim=1) for _, conv in prunable_convolutions(model)]

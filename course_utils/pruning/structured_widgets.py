@@ -1,5 +1,4 @@
-"""Lab 4's slider: move the fraction of filters and watch the filters go, and accuracy, multiplications and time with
-them.
+"""Lab 4's slider: move the fraction of filters; the filters go, and accuracy, multiplications and time with them.
 
 All points were computed before; the slider only visits them.
 """

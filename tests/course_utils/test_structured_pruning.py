@@ -556,7 +556,7 @@ def test_pictures():
         pictures.filters_before_and_after(weight, kept, "conv1"),
         pictures.step_curves({"0.1": (loss, loss / 2, moving_average(loss, 2), moving_average(loss / 2, 2))}, 2),
         pictures.schedule_runs({"cosine": [0.1, 0.05]}, {"cosine": [0.5, 0.6]}),
-        pictures.filter_sizes({"L1 norm": loss, "group Lasso": loss}),
+        pictures.filter_sizes({"no penalty": loss, "L1 on scales": loss}, {"L1 on scales": "batch-norm scale"}),
         pictures.criteria({"L1 norm": [(0.5, 0.3, 0.8), (0.75, 0.1, 0.7)]}),
     ]
     for figure in figures:

@@ -31,9 +31,9 @@ NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 # --- concepts --------------------------------------------------------------------------------------------------------
 
 wrong_value("concept_1", False, "believes that a filter of small norm has only small weights")
-wrong_value("concept_2", True, "believes that dense kernels skip zeros")
-wrong_value("concept_3", False, "takes the L2 norm of a number for its square")
-wrong_value("concept_4", True, "forgets the channels that the next layer reads")
+wrong_value("concept_2", True, "believes that the finer pattern always removes less")
+wrong_value("concept_3", True, "confuses the group Lasso with the Lasso")
+wrong_value("concept_4", False, "believes that every layer keeps a quarter")
 
 # --- moving_average --------------------------------------------------------------------------------------------------
 
@@ -175,6 +175,16 @@ class SparseConv2d(nn.Conv2d):
 
     def forward(self, x):
         return F.conv2d(x, self.weight * self.mask, self.bias)
+
+
+@wrong("forgets dilation and groups")
+class SparseConv2d(nn.Conv2d):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("mask", torch.ones_like(self.weight.detach()))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight * self.mask, self.bias, self.stride, self.padding)
 
 
 @wrong("forgets the bias")
@@ -806,6 +816,12 @@ def group_lasso(model):
 def group_lasso(model):
     check_convolutions("model", model)
     return sum(conv.weight.square().sum() for _, conv in prunable_convolutions(model))
+
+
+@wrong("the root of the sum of squares, whose gradient at 0 is NaN")
+def group_lasso(model):
+    check_convolutions("model", model)
+    return sum(conv.weight.square().sum(dim=(1, 2, 3)).sqrt().sum() for _, conv in prunable_convolutions(model))
 
 
 @wrong("L1 norms: the ordinary Lasso")
