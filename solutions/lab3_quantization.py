@@ -1215,7 +1215,7 @@ for row in inference:
 #
 # Where the published report stands at 0.4125 (4 bits while pruning step by step to 80 %), the repaired quantizer ends at 0.918,
 # eight tenths of a point below the float network; where it stands at 0.3092 (80 % sparse, 2 bits), learned steps end at 0.909, in
-# a file 13.5 times smaller. (20 epochs, all images, last epoch, one run each; `docs/results.md` has all rows.)
+# a file 13.5 times smaller. (20 epochs, all images, last epoch, one run each.)
 
 # %%
 published_rows = {
