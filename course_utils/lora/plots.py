@@ -75,6 +75,10 @@ def examples(dataset: Dataset, n: int = 10) -> Figure:
     return figure
 
 
+LABEL_RISES = {"LoRA in every convolution": -6, "frozen body, LoRA classifier": 20, "statistics alone": -8}
+"""Points by which labels stand above their dots where they would cover each other."""
+
+
 def methods(outcomes: Sequence[Outcome]) -> Figure:
     """Accuracy against trained parameters, and the bytes of each task's file.
 
@@ -88,7 +92,7 @@ def methods(outcomes: Sequence[Outcome]) -> Figure:
     colors = [LORA if "LoRA" in outcome.label else FULL if "full" in outcome.label else FROZEN for outcome in outcomes]
     for outcome, color in zip(outcomes, colors, strict=True):
         left.plot(outcome.trained, outcome.accuracy, "o", color=color, markersize=8)
-        right_half, rise = outcome.trained > 2e4, -6 if "LoRA" in outcome.label else 6
+        right_half, rise = outcome.trained > 2e4, LABEL_RISES.get(outcome.label, 6)
         left.annotate(
             outcome.label, (outcome.trained, outcome.accuracy), xytext=(-8 if right_half else 8, rise),
             textcoords="offset points", ha="right" if right_half else "left", va="center", fontsize=8, color=color,
@@ -131,7 +135,7 @@ def rank_curve(trained: Mapping[int, float], truncated: Mapping[int, float], ful
         ax.axhline(value, color=color, linestyle=":", linewidth=1.2)
         ax.annotate(label, (0, value), xytext=(0, 3), textcoords="offset points", fontsize=8, color=color)
     ax.set_xticks(list(place.values()), [str(rank) for rank in place])
-    ax.set(xlabel="rank r", ylabel="test accuracy")
+    ax.set(xlabel="rank r (not to scale)", ylabel="test accuracy")
     plots.label_lines(ax, gap=0.16, fontsize=9)
     return figure
 
@@ -200,10 +204,11 @@ def remaining(errors: Mapping[str, Sequence[float]], ranks: Sequence[int]) -> Fi
         n_shown = next((i + 1 for i, value in enumerate(values) if value < 1e-4), len(values))
         ax.plot(ranks[:n_shown], values[:n_shown], "-", color=shade, linewidth=1.2, marker=".")
     curves = list(errors.values())
-    for label, number, side in (("first layer", 0, "right"), ("last layer", -1, "left")):
-        middle = int(np.argmin(np.abs(np.array(curves[number]) - 0.5)))
-        style = {"color": shades[number], "fontsize": 9, "va": "center", "ha": side, "textcoords": "offset points"}
+    for label, number, height in (("first layer", 0, 0.15), ("last layer", -1, 0.5)):
+        near = int(np.argmin(np.abs(np.array(curves[number]) - height)))
+        style = {"color": shades[number], "fontsize": 9, "va": "center", "textcoords": "offset points"}
         style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-        ax.annotate(label, (ranks[middle], curves[number][middle]), xytext=(-8 if side == "right" else 8, 0), **style)
-    ax.set(xlabel="rank r", ylabel="relative error left", ylim=(0, 1.02))
+        ax.annotate(label, (ranks[near], curves[number][near]), xytext=(8, 0), **style)
+    ax.set(xlabel="rank r; a curve ends at its layer's number of output channels")
+    ax.set(ylabel="relative error left", ylim=(0, 1.02))
     return figure

@@ -139,6 +139,27 @@ class LoRALinear(_Linear):
         nn.init.normal_(self.lora_b)
 
 
+@wrong("A with standard deviation 0.02, whatever the size of the layer")
+class LoRALinear(_Linear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        nn.init.normal_(self.lora_a, std=0.02)
+
+
+@wrong("freezes a bias that may not be there")
+class LoRALinear(_Linear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        base.bias.requires_grad_(False)
+
+
+@correct("A drawn as He et al. draw weights")
+class LoRALinear(_Linear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        nn.init.kaiming_normal_(self.lora_a)
+
+
 @wrong("A with standard deviation 1")
 class LoRALinear(_Linear):
     def __init__(self, base, rank, alpha):
@@ -274,7 +295,7 @@ class LoRALinear(LoRALayer):
         return result
 
 
-@correct("one product with the updated weight")
+@wrong("one product with the updated weight: the whole B A for every call")
 class LoRALinear(_Linear):
     def forward(self, x):
         if self.merged:
