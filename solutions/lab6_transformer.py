@@ -854,8 +854,8 @@ for entry in costs_by_part(reverser, *reversal_batch(1, plan.reversal_length, to
 
 # %% [markdown] answer name=counting points=4
 # **Model answer.** 1. An attention: three projections, scores and mean for each head, and one output projection: $5h + 1$.
-# Feed-forward: 2. Encoder layer: $5h + 1 + 2 = 5h + 3$. Decoder layer: two attentions, $2(5h + 1) + 2 = 10h + 4$. Together $15h
-# + 7$; $N$ of each, and the vocabulary once: $N(15h + 7) + 1$.
+# Feed-forward: 2. Encoder layer: $5h + 1 + 2 = 5h + 3$. Decoder layer: two attentions, $2(5h + 1) + 2 = 10h + 4$. Together
+# $15h + 7$; $N$ of each, and the vocabulary once: $N(15h + 7) + 1$.
 #
 # 2. Executed: an attention is $4$ projections and $2$ batched products, so 6; encoder layer $6 + 2 = 8$, decoder layer $12 + 2
 # = 14$, model $22N + 1$. (This is the formula with $h = 1$.) Operations do not depend on $h$: a head's products are $h$ times
