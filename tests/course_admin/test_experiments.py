@@ -106,6 +106,16 @@ def test_weights_recover_until_the_last_step_and_zeros_stay_after_it(tmp_path):
     assert record["packed_bytes"] == path.with_suffix(".safetensors").stat().st_size < record["dense_bytes"]
 
 
+def test_statistics_measured_anew_change_no_weight_and_keep_the_zeros(tmp_path):
+    plain = partial(pruning.one_shot, prune=prune_by_percentage, sparsity=0.5, finetune=False)
+    one = runner.run(experiment(plain), TINY, tmp_path / "plain", **QUIET)
+    two = runner.run(experiment(partial(plain, remeasure=True)), TINY, tmp_path / "anew", **QUIET)
+    old, new = (read_packed(path.with_suffix(".safetensors")) for path in (one, two))
+    assert {name for name, tensor in old.items() if not torch.equal(tensor, new[name])} == {
+        name for name in old if "running_" in name or "num_batches" in name
+    }
+
+
 def test_without_finetuning_nothing_is_trained(tmp_path):
     prepare = partial(pruning.one_shot, prune=prune_by_percentage, sparsity=0.5, finetune=False)
     path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
