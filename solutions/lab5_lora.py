@@ -874,7 +874,8 @@ check.score(points=4)
 # rank?
 
 # %%
-from course_utils.lora.updates import full_updates, measured_anew, relative_errors, with_updates
+from course_utils.batch_norm import remeasure_batch_norm
+from course_utils.lora.updates import full_updates, relative_errors, with_updates
 
 updates = full_updates(source, results["full"].network)
 added = {title: adapter.delta_weight().cpu() for title, adapter in lora_layers(results["lora"].network)}
@@ -886,7 +887,7 @@ pictures.remaining(relative_errors(updates, best_low_rank, plan.shown_ranks), pl
 #
 # Two curves. For the first, the update of full finetuning is cut to its best rank-$r$ part in every convolution, without any
 # training: what rank $r$ can *express* of that update. The batch-norm statistics are measured anew on training images, because
-# the old ones belong to the uncut weights. (The given `measured_anew` does it; leave it out once and look at rank 6.) For the
+# the old ones belong to the uncut weights. (The given `remeasure_batch_norm` does it; leave it out once and look at rank 6.) For the
 # second, LoRA is *trained* at rank $r$ (with the same $\alpha / r$). At rank 0 there is no adapter at all: that is the control
 # of section 5 for the second curve, and full finetuning without its convolutions' part for the first. With $\alpha / r$ and
 # $\eta$ fixed the expected first step grows with $r$ (section 2, part 3), so that a larger rank also learns faster, and rank 0
@@ -896,7 +897,7 @@ pictures.remaining(relative_errors(updates, best_low_rank, plan.shown_ranks), pl
 def accuracy_at(r):
     """Accuracy with the update of full finetuning cut to its best rank-r part in every convolution."""
     smaller = {title: best_low_rank(change, r) for title, change in updates.items()}
-    return accuracy(measured_anew(with_updates(source, results["full"].network, smaller), data))
+    return accuracy(remeasure_batch_norm(with_updates(source, results["full"].network, smaller), data, padding=profile.padding))
 
 
 cut = {r: accuracy_at(r) for r in plan.cut_ranks}

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from course_utils import augment, runtime
-from course_utils.data import Dataset
 from course_utils.lora.given import convolutions
 
 
@@ -46,30 +44,6 @@ def with_updates(before: nn.Module, after: nn.Module, updates: Mapping[str, torc
         for name, update in updates.items():
             modules[name].weight.copy_(old[name].weight.cpu() + update.cpu())
     return network
-
-
-def measured_anew(network: nn.Module, dataset: Dataset, n_images: int = 1500, batch_size: int = 250) -> nn.Module:
-    """Measure a network's batch-norm statistics anew: those that fit its present weights. No weight changes.
-
-    Args:
-        network: The network; changed in place, moved to the device, in evaluation mode afterwards.
-        dataset: Its first training images are passed through the network, without augmentation.
-        n_images: How many of them; all, where there are fewer.
-        batch_size: Images at a time; the statistics are the plain averages over these batches.
-
-    Returns:
-        The network.
-    """
-    device = runtime.detect().device
-    for module in network.to(device).modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average over the batches
-    network.train()
-    with torch.no_grad():
-        for images in dataset.train_images[:n_images].to(device).split(batch_size):
-            network(augment.normalise(images, dataset.mean, dataset.std))
-    return network.eval()
 
 
 def relative_errors(

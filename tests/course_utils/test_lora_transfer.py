@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from course_utils import augment, data, lora, profiles
+from course_utils import data, lora, profiles
 from course_utils.data import DamagedData, MissingData
 from course_utils.lora import plots, transfer, updates, widgets
 from course_utils.lora.given import convolutions, fix_batch_norm, release_batch_norm
@@ -131,20 +131,6 @@ def test_full_updates_put_back_give_the_finetuned_network(tiny):
     assert torch.equal(nothing.fc.weight, after.fc.weight)
     errors = updates.relative_errors(changes, lora.best_low_rank, (0, 1, 100))
     assert all(values[0] == 1 and 0 < values[1] < 1 and values[2] < 1e-5 for values in errors.values())
-
-
-def test_statistics_measured_anew_are_those_of_the_images_and_no_weight_changes():
-    network, dataset = ResNet(n_blocks=1, in_channels=1, num_classes=4, width=4), tiny_dataset()
-    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
-    network.bn1.running_mean.fill_(7.0)
-    updates.measured_anew(network, dataset, n_images=96, batch_size=32)
-    images = augment.normalise(dataset.train_images[:96], dataset.mean, dataset.std)
-    device = network.conv1.weight.device
-    with torch.no_grad():
-        expected = network.conv1(images.to(device)).mean(dim=(0, 2, 3))
-    torch.testing.assert_close(network.bn1.running_mean, expected, rtol=1e-4, atol=1e-5)
-    assert not network.training
-    assert all(torch.equal(parameter.cpu(), before[name]) for name, parameter in network.named_parameters())
 
 
 def test_rounding_reaches_the_weights_below_adapters_and_nothing_else():
