@@ -27,7 +27,7 @@
 #
 # **What you need**: Lab 1, PyTorch's `nn.Module` and training loops. The network is trained already.
 #
-# **Time and memory**: about 4 hours. Running every cell takes about 3 minutes on two recent cores and less than 2 GB of memory.
+# **Time and memory**: about 4 hours. Running every cell takes about 4 minutes on two recent cores and less than 2 GB of memory.
 # Cells that take more than a few seconds show a progress bar.
 #
 # **How the checks work**: as in Lab 1. Checks use tiny networks and run at once, except the challenge's, which runs your training
