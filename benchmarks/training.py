@@ -30,6 +30,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -112,14 +113,10 @@ def course_loop(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> list[
     return clock
 
 
-def usual_recipe(dataset: data.Dataset, on: runtime.Runtime, steps: int, n_workers: int) -> list[float]:
-    """Run the usual loader and torch's defaults for that many steps."""
-    return time_steps(dataset, usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers), None)
-
-
-def usual_loader_our_compute(dataset: data.Dataset, on: runtime.Runtime, steps: int, n_workers: int) -> list[float]:
-    """Run the usual loader for that many steps, with the course loop's compute."""
-    return time_steps(dataset, usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers), on)
+def usual_recipe(dataset: data.Dataset, on: runtime.Runtime, steps: int, *, n_workers: int, ours: bool) -> list[float]:
+    """Run the usual loader for that many steps, with torch's defaults or with the course loop's compute."""
+    loader = usual_loader(dataset.subset(n_train=steps * BATCH_SIZE), n_workers)
+    return time_steps(dataset, loader, on if ours else None)
 
 
 def compute_alone(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> list[float]:
@@ -134,12 +131,12 @@ def compute_alone(dataset: data.Dataset, on: runtime.Runtime, steps: int) -> lis
 
 
 CONTENDERS = {
-    "course loop": (course_loop,),
-    "usual recipe, 0 workers": (usual_recipe, 0),
-    "usual loader + our compute, 0 workers": (usual_loader_our_compute, 0),
-    "usual recipe, 2 workers": (usual_recipe, 2),
-    "usual loader + our compute, 2 workers": (usual_loader_our_compute, 2),
-    "compute alone": (compute_alone,),
+    "course loop": course_loop,
+    "usual recipe, 0 workers": partial(usual_recipe, n_workers=0, ours=False),
+    "usual loader + our compute, 0 workers": partial(usual_recipe, n_workers=0, ours=True),
+    "usual recipe, 2 workers": partial(usual_recipe, n_workers=2, ours=False),
+    "usual loader + our compute, 2 workers": partial(usual_recipe, n_workers=2, ours=True),
+    "compute alone": compute_alone,
 }
 
 
@@ -151,8 +148,7 @@ def images_per_second(clock: list[float]) -> float:
 def turn(name: str, dataset_name: str, on: runtime.Runtime, steps: int) -> float:
     """Let one contender train in this process; return its throughput in images per second."""
     torch.set_num_threads(on.threads)
-    contender, *arguments = CONTENDERS[name]
-    return images_per_second(contender(data.load(dataset_name), on, steps, *arguments))
+    return images_per_second(CONTENDERS[name](data.load(dataset_name), on, steps))
 
 
 def measure(dataset_name: str, on: runtime.Runtime, steps: int, rounds: int) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """What removing weights saves: multiply-accumulates, bytes and milliseconds of the same network in several forms.
 
-The forms are dense, masked (zeros in a dense kernel), CSR (convolution as a product with a sparse matrix), 2:4, and
-physically smaller. A form *promises* the multiply-accumulates (MACs) that its remaining weights need; what is measured
-is the time. Forms take turns round by round, so that a disturbance of the machine meets all of them.
+The forms are dense, masked (zeros in a dense kernel), unfolded (convolution as a product with a dense matrix), CSR (the
+same with a sparse one), 2:4, and physically smaller. A form *promises* the multiply-accumulates (MACs) that its
+remaining weights need; what is measured is the time. Forms take turns round by round, so that a disturbance of the
+machine meets all of them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ What is pruned and how is always an argument, so that the loops run with whateve
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -277,11 +277,14 @@ def prune_by_batch_norm(model: nn.Module, fraction: float, mask_of: Callable) ->
 
 def batch_norm_scales(model: nn.Module) -> np.ndarray:
     """Return |gamma| of all filters that can be removed, each divided by the mean of its layer."""
-    parts = [model.get_submodule(norm).weight.detach().abs() for _, norm in norms_of_filters(model)]
-    return torch.cat([part / part.mean() for part in parts]).double().cpu().numpy()
+    return _relative(model.get_submodule(norm).weight.detach().abs() for _, norm in norms_of_filters(model))
 
 
 def filter_lengths(model: nn.Module) -> np.ndarray:
     """Return the L2 norms of all filters that can be removed, each divided by the mean of its layer."""
-    parts = [effective_weight(conv).flatten(1).norm(dim=1) for _, conv in prunable_convolutions(model)]
-    return torch.cat([part / part.mean() for part in parts]).double().cpu().numpy()
+    return _relative(effective_weight(conv).flatten(1).norm(dim=1) for _, conv in prunable_convolutions(model))
+
+
+def _relative(layers: Iterable[torch.Tensor]) -> np.ndarray:
+    """The filters' numbers of all layers, each divided by the mean of its layer."""
+    return torch.cat([layer / layer.mean() for layer in layers]).double().cpu().numpy()
