@@ -20,7 +20,7 @@ from course_utils.training import TrainingState
 
 Prune = Callable[[nn.Module, float], Masks]
 TABLE = "Pruning ResNet-20 on CIFAR-10"
-METHODS_TABLE = "Four ways to prune ResNet-20"
+METHODS_TABLE = "Pruning ResNet-20 by four methods, 50 to 95 %"
 LR = 0.02
 
 

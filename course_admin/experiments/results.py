@@ -92,6 +92,7 @@ def build_page(folder: Path, page: Path) -> int:
     pictures = page.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     start = f"resnet20_{PROFILES['full'].dataset}"
+    machines = _machines(rows)
     text = [
         "# Published and measured\n",
         f"Every ResNet-20 starts from the checkpoint `{start}`: {checkpoints.read_record(start)['test_accuracy']:.4f}",
@@ -102,11 +103,16 @@ def build_page(folder: Path, page: Path) -> int:
         "published. LSQ: learned step sizes (Lab 3). The published quantizer of the sparse network erased the wrong",
         "weights; ours is repaired.",
         "The best epoch is chosen on the test images, as the published reports do; it is shown for comparison only.",
+        "`minutes`: training alone, on a machine that was shared with other work.",
         "Built by `course results` from the records in `results/`; `course results --verify` evaluates the files.\n",
+        *_verdict(rows),
+        "Machines:\n",
+        *(f"- {name}: {machine}" for machine, name in machines.items()),
+        "",
     ]
     for table in dict.fromkeys(row.experiment.table for row in rows):
         members = [row for row in rows if row.experiment.table == table]
-        text += [f"## {table}\n", *_table(members), ""]
+        text += [f"## {table}\n", *_table(members, machines), ""]
         trained = [row for row in members if row.records and row.records[0]["epochs"]]
         if trained:
             name = table.lower().replace(" ", "_").replace("%", "")
@@ -119,22 +125,45 @@ def build_page(folder: Path, page: Path) -> int:
     return sum(bool(row.records) for row in rows)
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _machines(rows: list[Row]) -> dict[str, str]:
+    """Give every machine and number format in the records a short name."""
+    used = dict.fromkeys(_machine(record) for row in rows for record in row.records)
+    return {machine: f"M{number}" for number, machine in enumerate(used, start=1)}
+
+
+def _machine(record: dict) -> str:
+    return record["ran_on"].split(", torch")[0]
+
+
+def _verdict(rows: list[Row]) -> list[str]:
+    """Say how many targets are reached, and name those that are missed or not tried yet."""
+    aimed = [row for row in rows if row.experiment.target is not None]
+    ran = [row for row in aimed if row.records]
+    short = {row.experiment.name: row.experiment.target - statistics.mean(row.accuracies) for row in ran}
+    missed = [f"- `{name}`: {by:.4f} below its target" for name, by in short.items() if by > 0]
+    waiting = [f"`{row.experiment.name}`" for row in aimed if not row.records]
+    lines = [f"**Of {len(aimed)} rows with a target {len(ran)} have run; {len(ran) - len(missed)} of them reach it.**"]
+    lines += ["", "Missed:\n", *missed] if missed else []
+    lines += ["", f"Not run yet: {', '.join(waiting)}."] if waiting else []
+    return [*lines, ""]
+
+
+def _table(rows: list[Row], machines: dict[str, str]) -> list[str]:
     lines = [
         "| experiment | published | target | measured | difference | best epoch | sparsity | bytes (dense / packed) "
-        "| machine |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| minutes | machine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return lines + [_line(row) for row in rows]
+    return lines + [_line(row, machines) for row in rows]
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, machines: dict[str, str]) -> str:
     experiment, records = row.experiment, row.records
     published = "-" if experiment.published is None else f"{experiment.published:.4f}"
     target = "-" if experiment.target is None else f"{experiment.target:.3f}"
     start = f"| {experiment.title} (`{experiment.name}`) | {published} | {target} |"
     if not records:
-        return f"{start} not run yet | | | | | |"
+        return f"{start} not run yet | | | | | | |"
     mean = statistics.mean(row.accuracies)
     measured = f"{mean:.4f}"
     if len(records) > 1:
@@ -142,9 +171,10 @@ def _line(row: Row) -> str:
     difference = "-" if experiment.published is None else f"{mean - experiment.published:+.4f}"
     first = records[0]
     size = f"{first['packed_bytes']} ({first['dense_bytes'] / first['packed_bytes']:.1f})"
+    minutes = f"{first['training_seconds'] / 60:.0f}" if first["epochs"] else "-"
     return (
         f"{start} {measured} | {difference} | {first['best_epoch_test_accuracy']:.4f} | {first['sparsity']:.3f} | "
-        f"{size} | {first['ran_on'].split(', torch')[0]} |"
+        f"{size} | {minutes} | {machines[_machine(first)]} |"
     )
 
 

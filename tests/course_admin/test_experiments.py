@@ -266,7 +266,19 @@ def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records
     text = page.read_text()
     assert f"| 0.5000 | 0.600 | {record['test_accuracy']:.4f} | {record['test_accuracy'] - 0.5:+.4f} |" in text
     assert text.count("not run yet") == 1
+    assert "Of 2 rows with a target 1 have run; " in text
+    assert "Not run yet: `other`." in text
     assert (page.with_suffix("") / "tiny.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("accuracy", "reached", "missed"), [(0.6, 1, False), (0.5999, 0, True)])
+def test_the_page_names_a_row_that_misses_its_target(full_records, tmp_path, accuracy, reached, missed):
+    record = json.loads(full_records.read_text())
+    full_records.write_text(json.dumps({**record, "profile": "full", "test_accuracy": accuracy}))
+    page = tmp_path / "results.md"
+    results.build_page(full_records.parent, page)
+    assert f"1 have run; {reached} of them reach it" in page.read_text()
+    assert ("- `tiny`: 0.0001 below its target" in page.read_text()) == missed
 
 
 def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_records, tmp_path, monkeypatch):
