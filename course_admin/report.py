@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from course_admin.grading.results import CellResult, Result
+from course_admin.grading.results import CellResult, Result, short
+from course_admin.lms.table import harmless
+from course_utils.files import replacing
 
 FEW_STUDENTS = 6  # up to so many students get a column each
 
@@ -26,7 +28,7 @@ def _by_exercise(results: list[Result], title: str) -> Table:
         table.add_column(result.student, justify="right")
     maxima = _maxima(results)
     for name, maximum in maxima.items():
-        table.add_row(_short(name), f"{maximum:g}", *(_points(result, name) for result in results))
+        table.add_row(short(name), f"{maximum:g}", *(_points(result, name) for result in results))
     table.add_section()
     table.add_row("total", f"{sum(maxima.values()):g}", *(_total(result) for result in results), style="bold")
     if any(result.waiting for result in results):
@@ -37,7 +39,7 @@ def _by_exercise(results: list[Result], title: str) -> Table:
 def _by_student(results: list[Result], title: str) -> Table:
     maxima = _maxima(results)
     caption = ", ".join(
-        f"{number}: {_short(name)} ({maximum:g})" for number, (name, maximum) in enumerate(maxima.items(), 1)
+        f"{number}: {short(name)} ({maximum:g})" for number, (name, maximum) in enumerate(maxima.items(), 1)
     )
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("student")
@@ -79,17 +81,11 @@ def _waiting(result: Result) -> str:
     return f"{result.waiting:g}" if result.waiting else ""
 
 
-def _short(name: str) -> str:
-    """The exercise's name: 'soft_threshold' of 'check_soft_threshold', 'bias (written)' of 'answer_bias'."""
-    kind, _, rest = name.partition("_")
-    return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name
-
-
 def write_csv(results: list[Result], path: Path) -> None:
     """One row a student: points of each cell, total, maximum, points to mark, outcome, reason. Blank is not zero."""
     names = list(dict.fromkeys(item.name for result in results for item in result.cells))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["student", *names, "total", "maximum", "waiting_for_marks", "outcome", "reason"])
         for result in results:
@@ -100,5 +96,5 @@ def write_csv(results: list[Result], path: Path) -> None:
                 result.waiting if result.cells else None,
             ]
             totals = ["" if value is None else f"{value:g}" for value in known]
-            row = [result.student, *(points.get(name, "") for name in names), *totals, result.outcome, result.reason]
-            writer.writerow(row)
+            words = [harmless(result.student), result.outcome, harmless(result.reason)]
+            writer.writerow([words[0], *(points.get(name, "") for name in names), *totals, *words[1:]])

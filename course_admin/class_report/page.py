@@ -17,9 +17,8 @@ from course_admin.class_report.statistics import (
     remarks,
     seconds_of,
     share,
-    short,
 )
-from course_admin.grading.results import Result
+from course_admin.grading.results import Result, short
 
 STYLE = """
 :root { color-scheme: light }

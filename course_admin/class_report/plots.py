@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from course_admin.class_report.statistics import (
     CheckStatistics,
     ClassStatistics,
     quartiles,
-    short,
 )
+from course_admin.grading.results import short
 from course_utils import plots
 
 PASSED, WRONG, UNFINISHED = plots.COLORS["quantized"], plots.COLORS["highlight"], "#d9d9d9"
@@ -147,7 +148,7 @@ def seconds_by_cell(cells: Sequence[CellStatistics]) -> str:
     for row, cell in zip(range(len(known))[::-1], known, strict=True):
         seconds = sorted(cell.seconds)
         ax.plot(seconds, [row] * len(seconds), ".", color=plots.COLORS["masked"], alpha=0.35, markersize=6)
-        median = seconds[len(seconds) // 2]
+        median = statistics.median(seconds)
         ax.plot([median, median], [row - 0.32, row + 0.32], "-", color=plots.COLORS["highlight"], linewidth=2)
     ax.set_yticks(list(range(len(known)))[::-1], [short(cell.name) for cell in known])
     ax.set_xscale("log")

@@ -27,12 +27,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from course_admin.grading.results import CellResult, CheckResult, Result
+from course_admin.grading.results import CellResult, CheckResult, Result, short
 
 MIN_FOR_PERCENT = 5
 MIN_FOR_SPREAD = 8
 MIN_FOR_DISCRIMINATION = 20
-UNFINISHED = ("not implemented yet", "missing")  # how a check says that there was nothing to check
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _checks(name: str, counted: Sequence[Result]) -> list[CheckStatistics]:
 def _check(cell: str, items: list[tuple[CheckResult, float]]) -> CheckStatistics:
     first = items[0][0]
     failed = [check for check, _ in items if not check.passed]
-    unfinished = [check for check in failed if check.problem.startswith(UNFINISHED)]
+    unfinished = [check for check in failed if check.unfinished]
     problems = Counter(check.problem for check in failed if check.problem and check not in unfinished)
     return CheckStatistics(
         cell,
@@ -210,12 +209,6 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
 def seconds_of(result: Result) -> float:
     """Wall time of grading one submission: the sum of its stages, or of its cells where stages are not known."""
     return sum(result.stage_seconds.values()) or sum(cell.seconds for cell in result.cells)
-
-
-def short(name: str) -> str:
-    """What people call a cell: 'soft_threshold' of 'check_soft_threshold', 'bias (written)' of 'answer_bias'."""
-    kind, _, rest = name.partition("_")
-    return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name
 
 
 def share(count: int, n: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+LONGEST = 200_000  # characters; a tree takes some five hundred times as many bytes
+
 
 def is_magic(line: str) -> bool:
     """Whether a line is IPython's and not Python: a magic, a shell command, a question."""
@@ -11,7 +13,9 @@ def is_magic(line: str) -> bool:
 
 
 def tree_of(source: str) -> ast.Module | None:
-    """The syntax tree of a cell, its magics left out; None for what is no Python."""
+    """The syntax tree of a cell, its magics left out; None for what is no Python, or too long to be read as such."""
+    if len(source) > LONGEST:
+        return None
     lines = ["" if is_magic(line) else line for line in source.splitlines()]
     try:
         return ast.parse("\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ def collect(folder: Path, lab: str) -> list[Submission]:
 
 def _submission(folder: Path, lab: str) -> Submission:
     student, timestamp = folder.parent.name, timestamp_of(folder)
+    if student != shown(student):
+        problem = f"the folder's name is not UTF-8 text; rename it: {shown(student)}"
+        return Submission(shown(student), folder, None, problem, "unreadable")
     if folder.is_symlink() or folder.parent.is_symlink():
         return Submission(student, folder, None, "the folder is a symbolic link", "unreadable")
     exact = folder / f"{lab}.ipynb"
@@ -61,6 +65,11 @@ def _submission(folder: Path, lab: str) -> Submission:
         return Submission(student, folder, None, f"{path.name} is not a file", "unreadable")
     repairs = () if path == exact else (f"the file was called {path.name!r}; it was taken for {lab}.ipynb",)
     return Submission(student, folder, path, "", "", repairs, timestamp)
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be printed and stored: bytes that are not UTF-8 are written as \\xfc."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def _is_meant(path: Path, lab: str) -> bool:

@@ -21,6 +21,7 @@ from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 
 MOST_KERNELS = 6  # for one notebook; so many cells may take a kernel with them
+CELLS_OF_OUTPUT = 4  # a notebook may show so many times what one cell may
 SEVERITY = ("output too large", "crashed", "timed out", "out of memory", "tampered")
 MEASURE = "from course_utils.checks.sealed import measure_all\n"
 WORDS = {
@@ -54,6 +55,7 @@ class Pass:
     reasons: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"start": 0.0, "import": 0.0, "cells": 0.0})
+    n_bytes: int = 0  # of output so far
 
     def worsen(self, outcome: str, reason: str) -> None:
         """Note a reason; of several outcomes the gravest stays."""
@@ -64,12 +66,12 @@ class Pass:
 
 
 def execute_safely(submission: bytes, kit: Kit, zygote: Zygote) -> bytes:
-    """The same, but a sandbox that does not come up is tried twice and then reported, whatever the submission is."""
+    """The same, but what goes wrong is tried twice and then reported: no submission may end the worker that runs it."""
     for _ in range(2):
         try:
             return execute(submission, kit, zygote)
-        except (CourseError, OSError) as error:
-            problem = str(error)
+        except Exception as error:  # RecursionError in a parser, for example
+            problem = str(error) if isinstance(error, (CourseError, OSError)) else f"{type(error).__name__}: {error}"
             zygote.close()
     return _answer(outcome="crashed", reason=f"the grader could not run it: {problem}"[:1000], try_again=True)
 
@@ -245,8 +247,10 @@ def _run_once(way: Pass, skipped: set[int], zygote: Zygote, environment: dict[st
                 way.worsen("timed out", f"the notebook ran longer than {zygote.limits.notebook_s:g} s and was stopped")
                 return False
             probe = tamper.PROBE if _is_watched(way.steps, number) else ""
-            run = kernel.run(step.source, timeout=min(zygote.limits.cell_s, left), probe=probe)
+            most = CELLS_OF_OUTPUT * zygote.limits.output_bytes - way.n_bytes
+            run = kernel.run(step.source, timeout=min(zygote.limits.cell_s, left), probe=probe, most_bytes=most)
             way.seconds["cells"] += run.seconds
+            way.n_bytes += min(run.n_bytes, zygote.limits.output_bytes)
             if step.run is None:
                 step.run = run
                 _judge_run(way, step, zygote.limits)

@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 
 from course_admin.build.verify import secret_lines
-from course_admin.grading.results import CellResult, CheckResult, Result
+from course_admin.grading.results import CellResult, CheckResult, Result, short
 from course_utils.files import replacing
 
 MOST_TEXT = 20_000  # characters of one output
@@ -95,14 +95,14 @@ class Feedback:
             yield '<table><tr><th>part</th><th class="points">points</th><th class="points">of</th></tr>'
             for cell in result.cells:
                 points = "&ndash;" if cell.points is None else f"{cell.points:g}"
-                name = f'<a href="#{escape(cell.name, quote=True)}">{escape(_short(cell.name))}</a>'
+                name = f'<a href="#{escape(cell.name, quote=True)}">{escape(short(cell.name))}</a>'
                 numbers = f'<td class="points">{points}</td><td class="points">{cell.maximum:g}</td>'
                 yield f"<tr><td>{name}</td>{numbers}</tr>"
             yield "</table>"
 
     def _cell(self, cell: CellResult, comment: str) -> Iterator[str]:
         points = "not marked yet" if cell.points is None else f"{cell.points:g} of {cell.maximum:g} points"
-        yield f'<h2 id="{escape(cell.name, quote=True)}">{escape(_short(cell.name))}: {points}</h2>'
+        yield f'<h2 id="{escape(cell.name, quote=True)}">{escape(short(cell.name))}: {points}</h2>'
         if comment:
             yield f'<p class="note">{escape(comment)}</p>'
         if cell.checks:
@@ -118,7 +118,7 @@ class Feedback:
             name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
             if name in graded or (cell["cell_type"] != "code" and not name) or not cell["source"].strip():
                 continue
-            yield f"<h3>{escape(_short(name))}</h3>" if name else ""
+            yield f"<h3>{escape(short(name))}</h3>" if name else ""
             yield f"<pre>{_text(cell['source'])}</pre>"
             if name and comments.get(name) and cell["cell_type"] == "code":
                 yield f'<p class="note">{escape(comments[name])}</p>'
@@ -149,15 +149,10 @@ class Feedback:
 def _check(check: CheckResult) -> str:
     if check.passed:
         return f'<tr><td class="pass">&#10003; pass</td><td>{escape(check.name)}</td><td></td></tr>'
-    helps = check.hint and check.problem not in ("not implemented yet", "missing")
+    helps = check.hint and not check.unfinished
     hint = f'<br><span class="hint">Hint: {escape(check.hint)}</span>' if helps else ""
     problem = escape(CONTROL.sub("", check.problem))
     return f'<tr><td class="fail">&#10007; fail</td><td>{escape(check.name)}</td><td>{problem}{hint}</td></tr>'
-
-
-def _short(name: str) -> str:
-    kind, _, rest = name.partition("_")
-    return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name
 
 
 def _text(text: str) -> str:

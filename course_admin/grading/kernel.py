@@ -23,7 +23,8 @@ POLL_MS = 50
 WATCH_S = 0.15
 IDLE_S = 5.0  # the outputs of a cell come before its idle status; after the reply, do not wait for ever
 GRACE_S = 3.0  # after an interrupt, before the kernel is killed
-LARGEST_MESSAGE = 128 * 2**20
+LARGEST_MESSAGE = 64 * 2**20  # of one frame; what a worker takes in all is limited by its own memory limit
+MOST_WAITING = 200  # frames that wait to be read
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
@@ -69,7 +70,7 @@ class Kernel:
     def _connect(self, kind: int, address: str) -> zmq.Socket:
         socket = self.context.socket(kind)
         socket.linger = 0
-        socket.maxmsgsize = LARGEST_MESSAGE
+        socket.maxmsgsize, socket.rcvhwm = LARGEST_MESSAGE, MOST_WAITING
         if kind == zmq.SUB:
             socket.subscribe(b"")
         socket.connect(address)
@@ -89,7 +90,9 @@ class Kernel:
         while any(self.sockets[name].poll(5) and self.wire.receive(self.sockets[name]) for name in ("shell", "iopub")):
             pass
 
-    def run(self, source: str, *, timeout: float, probe: str = "", quiet: bool = False) -> Run:
+    def run(
+        self, source: str, *, timeout: float, probe: str = "", quiet: bool = False, most_bytes: int | None = None
+    ) -> Run:
         """Run one cell and wait for its end, for a limit, or for the end of the kernel.
 
         Args:
@@ -97,6 +100,7 @@ class Kernel:
             timeout: seconds until it is interrupted.
             probe: an expression that is evaluated in the kernel after a cell that did not raise.
             quiet: whether the cell counts as none: no execution count, no history.
+            most_bytes: output that is kept, if that is less than the limit of one cell.
 
         Returns:
             What happened.
@@ -107,7 +111,8 @@ class Kernel:
         }  # fmt: skip
         start = time.monotonic()
         message = self.wire.send(self.sockets["shell"], "execute_request", content)
-        run, outputs = Run(), Outputs(self.limits.output_bytes)
+        most = self.limits.output_bytes if most_bytes is None else min(most_bytes, self.limits.output_bytes)
+        run, outputs = Run(), Outputs(max(most, 1))
         self._collect(message, run, outputs, start + timeout, bool(probe))
         run.outputs, run.records, run.cut = outputs.as_notebook(), outputs.records, outputs.cut
         run.n_bytes, run.seconds = outputs.n_bytes, time.monotonic() - start

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 
@@ -87,7 +87,7 @@ class Kit:
 
 
 def pack(kit: Kit) -> bytes:
-    """The kit with its data as a zip, for workers on other machines."""
+    """The kit with its data as a zip, for other machines; what was fetched travels as the cache, if at all."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(kit.folder.rglob("*")):
@@ -95,7 +95,7 @@ def pack(kit: Kit) -> bytes:
                 archive.write(path, path.relative_to(kit.folder))
         for outside, inside in kit.data.items():
             for path in sorted(Path(outside).rglob("*")):
-                if path.is_file():
+                if path.is_file() and not path.is_relative_to(Path(outside) / "cache"):
                     archive.write(path, Path("outside") / inside.lstrip("/") / path.relative_to(outside))
     return content.getvalue()
 
@@ -108,6 +108,6 @@ def unpack(content: bytes, folder: Path) -> Kit:
         (folder / "course" / name).mkdir(parents=True, exist_ok=True)
     kit = Kit.load(folder)
     data = {str(folder / "outside" / inside.lstrip("/")): inside for inside in kit.data.values()}
-    kit = Kit(**{**vars(kit), "data": data})
+    kit = replace(kit, data=data)
     kit.save()
     return kit

@@ -8,7 +8,9 @@ from course_utils.checks.sealed import MIME_TYPE
 
 MOST_RECORDS = 3  # one is right; the second is the proof that something is wrong
 FLOOD = 20  # times the limit: the cell is not waited for any longer
-KEPT_TYPES = ("text/", "image/", "application/json", "application/vnd.")
+KEPT_TYPES = ("text/", "image/")
+LARGEST_RECORD = 64 * 2**20  # bytes of one message with a record; the challenge of a lab hands in a file
+DEEPEST_RECORD = 50  # levels of lists and objects
 CUT_NOTE = "\n[the output was cut here: it is larger than the limit]\n"
 
 
@@ -39,12 +41,15 @@ class Outputs:
     def add(self, kind: str, content: dict, size: int) -> None:
         """Take one message of the channel that outputs come on; anything at all may be in it."""
         if kind not in ("stream", "display_data", "execute_result", "error", "clear_output", "update_display_data"):
-            self.n_bytes += size if kind.startswith("comm") else 0
+            self.n_bytes += size
             return
         data = content.get("data")
         if isinstance(data, dict) and MIME_TYPE in data:
             if len(self.records) < MOST_RECORDS:
-                self.records.append(data[MIME_TYPE])
+                usable = size <= LARGEST_RECORD and not deeper_than(data[MIME_TYPE], DEEPEST_RECORD)
+                self.records.append(data[MIME_TYPE] if usable else None)
+            else:
+                self.n_bytes += size
             return
         self.n_bytes += size
         if kind == "clear_output":
@@ -80,7 +85,7 @@ class Outputs:
         data = {
             str(mime): value
             for mime, value in (data.items() if isinstance(data, dict) else ())
-            if str(mime).startswith(KEPT_TYPES) and isinstance(value, (str, dict, list))
+            if str(mime).startswith(KEPT_TYPES) and isinstance(value, str)
         }
         transient = content.get("transient")
         name = transient.get("display_id") if isinstance(transient, dict) else None
@@ -108,6 +113,21 @@ class Outputs:
             if output["output_type"] == "stream" and "\r" in output["text"]:
                 output["text"] = "\n".join(_last_state(line) for line in output["text"].split("\n"))
         return self._found
+
+
+def deeper_than(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in one another more than so many levels deep."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            item
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def _last_state(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,7 +15,9 @@ import nbformat
 from course_admin.grading.kit import Kit, PlanCell
 from course_admin.grading.sealing import modules_imported, seal
 from course_admin.paths import Lab, Repository
+from course_admin.release.needs import hidden_from
 from course_admin.stubs import write_package
+from course_utils import data_files, profiles
 
 FORMAT = 1  # raise it when the same kit would be executed differently
 
@@ -36,7 +39,8 @@ def make_kit(
         repository: where course_utils, the data and the lab's text source are.
         instructor: its notebook with hidden tests; they are read here and go no further.
         released: the students' notebook.
-        stub: whether exercises lose their bodies; False for the instructor's own run.
+        stub: whether exercises lose their bodies, those of other labs too where this lab's given code does not use
+            them; False for the instructor's own run.
 
     Returns:
         The kit, saved.
@@ -45,18 +49,18 @@ def make_kit(
     code = {cell.id: cell.source for cell in instructor.cells if cell.cell_type == "code"}
     checks = {cell.name: code[cell.id] for cell in cells if cell.is_check}
     sealed = seal(checks, [source for id, source in code.items() if id not in {c.id for c in cells if c.is_check}])
-    write_package(repository, [lab] if stub else [], folder / "course")
+    write_package(repository, hidden_from(lab, repository, sealed.values()) if stub else [], folder / "course")
     (folder / "course" / "data").mkdir()
     (folder / "course" / "cache").mkdir()
     seen = [cell.source for cell in cells if cell.cell_type == "code" and not cell.is_check]
     data = repository.root / "data"
     folders = {str(data.resolve()): "/course/data"} if data.is_dir() else {}
-    if cache := os.environ.get("COURSE_DATA", "").strip():
-        folders[str(Path(cache).resolve())] = "/course/cache"
+    if os.environ.get("COURSE_DATA", "").strip() or profiles.current().dataset == "cifar10":
+        folders[str(data_files.cache_folder().resolve())] = "/course/cache"
     environment = {"COURSE_PROFILE": os.environ.get("COURSE_PROFILE", ""), "COURSE_CHECKS": "sealed"}
     preload = modules_imported([*seen, *sealed.values()])
     kit = Kit(lab.name, cells, sealed, {}, {}, preload, folders, environment, dict(released.metadata), "", folder)
-    kit = Kit(**{**vars(kit), "digest": _digest(kit)})
+    kit = dataclasses.replace(kit, digest=_digest(kit))
     kit.save()
     return kit
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from course_admin.lms.table import harmless
+
 
 @dataclass
 class Watch:
@@ -81,4 +83,4 @@ def log_cell_times(path: Path, student: str, cell_seconds: list) -> None:
         writer = csv.writer(file)
         if is_new:
             writer.writerow(["student", "cell", "seconds"])
-        writer.writerows([student, title, f"{seconds:.4f}"] for title, seconds in cell_seconds)
+        writer.writerows([harmless(student), harmless(title), f"{seconds:.4f}"] for title, seconds in cell_seconds)

@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import logging
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from course_admin.grading.kit import Kit, PlanCell
 
 LARGEST = 200 * 2**20
 MOST_CELLS = 20_000
+PICTURES = ("image/png", "image/jpeg", "image/gif")
+BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -31,11 +34,14 @@ class Cell:
     id: str = ""
     metadata: dict = field(default_factory=dict)
     outputs: list[dict] = field(default_factory=list)
+    attachments: dict[str, dict[str, str]] = field(default_factory=dict)  # pictures pasted into a text cell
 
     def as_json(self) -> dict:
         """As it stands in a notebook file."""
         data = {"cell_type": self.cell_type, "id": self.id, "metadata": self.metadata, "source": self.source}
-        return {**data, "execution_count": None, "outputs": self.outputs} if self.cell_type == "code" else data
+        if self.cell_type == "code":
+            return {**data, "execution_count": None, "outputs": self.outputs}
+        return {**data, "attachments": self.attachments} if self.attachments else data
 
 
 @dataclass
@@ -160,7 +166,22 @@ def _cell(cell: Any) -> Cell | None:
     metadata = cell.get("metadata") if isinstance(cell.get("metadata"), dict) else {}
     nbgrader = metadata.get("nbgrader")
     kept = {"nbgrader": nbgrader} if isinstance(nbgrader, dict) else {}
-    return Cell(kind if kind in ("code", "markdown") else "raw", source, str(cell.get("id", ""))[:64], kept)
+    kind = kind if kind in ("code", "markdown") else "raw"
+    return Cell(kind, source, str(cell.get("id", ""))[:64], kept, attachments=_attachments(cell.get("attachments")))
+
+
+def _attachments(found: Any) -> dict[str, dict[str, str]]:
+    """The pictures among a cell's attachments: name -> type -> base64."""
+    kept: dict[str, dict[str, str]] = {}
+    for name, data in found.items() if isinstance(found, dict) else ():
+        pictures = {
+            mime: value
+            for mime, value in (data.items() if isinstance(data, dict) else ())
+            if mime in PICTURES and isinstance(value, str) and BASE64.fullmatch(value)
+        }
+        if pictures:
+            kept[name] = pictures
+    return kept
 
 
 def _match(found: Repaired, kit: Kit) -> None:

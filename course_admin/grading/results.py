@@ -18,6 +18,27 @@ Outcome = Literal[
     "graded", "missing", "unreadable", "crashed", "timed out", "out of memory", "output too large", "tampered"
 ]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+UNFINISHED = ("not implemented yet", "missing")  # how a check says that there was nothing to check
+
+
+def printable(text: object, most: int) -> str:
+    """Text that may come from a student's process, for records, pages and terminals.
+
+    Args:
+        text: anything; control characters, surrogates and invisible marks become a replacement character.
+        most: characters that are kept.
+
+    Returns:
+        At most so many printable characters; line ends and tabs are spaces.
+    """
+    spaced = str(text)[:most].translate({ord(char): " " for char in "\n\r\t"})
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
+
+
+def short(name: str) -> str:
+    """What people call a cell: 'soft_threshold' of 'check_soft_threshold', 'bias (written)' of 'answer_bias'."""
+    kind, _, rest = name.partition("_")
+    return rest if kind == "check" else f"{rest} (written)" if kind == "answer" else name
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,11 @@ class CheckResult:
     problem: str = ""  # what was wrong, in words that reveal no expected value; empty when passed
     hint: str = ""
     visible: bool = True  # False: a hidden check
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there was nothing to check: the exercise is missing or still its stub."""
+        return self.problem.startswith(UNFINISHED)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from course_admin.grading.prepare import make_kit
 from course_admin.grading.progress import Watch, log_cell_times
 from course_admin.grading.reference import Records, check_names, measures, reference_records
 from course_admin.grading.repair import same_text
-from course_admin.grading.results import Result, load_result, result_file, save_result
+from course_admin.grading.results import Result, load_result, printable, result_file, save_result
 from course_admin.grading.store import Store, execution_digest
 from course_admin.grading.verify import outcomes_of, verify
 from course_admin.nbgrader_course import NbgraderCourse
@@ -126,8 +126,7 @@ def prepared(lab: Lab, course: NbgraderCourse, options: Options, watch: Watch) -
 def _new(scratch: str, name: str) -> Path:
     path = Path(scratch) / name
     path.mkdir()
-    path.chmod(0o755)
-    path.parent.chmod(0o755)
+    path.chmod(0o755)  # for the sandbox's user; the folder around it stays closed to everybody else
     return path
 
 
@@ -160,21 +159,36 @@ class Run:
         self.watch.begin(len(submissions))
         pending = {}
         for submission in submissions:
-            if not self._done_before(submission):
-                pending[submission.student] = submission
+            with self._surviving(submission):
+                if not self._done_before(submission):
+                    pending[submission.student] = submission
         for task, answer in self._executor(len(pending)).run(self._tasks(pending)):
-            execution = _read(answer)
-            submission = pending[task.student]
-            digest = execution_digest(self.kit, task.content)
-            if execution.pop("try_again", False):
-                digest = ""  # the next run finds no current record and tries again
-            else:
-                self.store.save(task.student, digest, execution)
-            log_cell_times(self.folder / "cell_times.csv", task.student, execution.get("cell_seconds", []))
-            self._finish(submission, execution, digest)
+            with self._surviving(pending[task.student]):
+                self._take(pending[task.student], task, _read(answer))
         for student in self.book.students() - self.results.keys():
             self.results[student] = self._save(Result(student, self.lab.name, "missing", "nothing was handed in"))
         return [self.results[student] for student in sorted(self.results)]
+
+    def _take(self, submission: Submission, task: Task, execution: dict) -> None:
+        """Store what a worker has answered, and make it a result."""
+        digest = execution_digest(self.kit, task.content)
+        if execution.pop("try_again", False):
+            digest = ""  # the next run finds no current record and tries again
+        else:
+            self.store.save(task.student, digest, execution)
+        log_cell_times(self.folder / "cell_times.csv", task.student, execution.get("cell_seconds", []))
+        self._finish(submission, execution, digest)
+
+    @contextlib.contextmanager
+    def _surviving(self, submission: Submission) -> Iterator[None]:
+        """Whatever a submission makes this program stumble over is that student's result, not the end of the run."""
+        try:
+            yield
+        except (CourseError, OSError):
+            raise  # the course or this machine, not the submission
+        except Exception as error:
+            reason = f"the grader stumbled over it ({type(error).__name__}: {error}); please report this"
+            self._keep(self._save(Result(submission.student, self.lab.name, "crashed", printable(reason, 1000))))
 
     def _executor(self, n_tasks: int) -> Executor:
         if self.options.scheduler and n_tasks:
@@ -237,8 +251,9 @@ class Run:
         executed = outcome not in NOT_EXECUTED and execution.get("notebook") is not None
         cells = verify(execution, self.expected, self.kit) if executed else ()
         result = Result(
-            student, self.lab.name, outcome, execution.get("reason", ""), cells,
-            (*submission.repairs, *execution.get("repairs", ())), tuple(execution.get("flags", ())),
+            student, self.lab.name, outcome, printable(execution.get("reason", ""), 1000), cells,
+            tuple(printable(text, 300) for text in (*submission.repairs, *execution.get("repairs", ()))),
+            tuple(printable(text, 300) for text in execution.get("flags", ())),
             graded_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             digest=self._digest(submission, digest),
         )  # fmt: skip
@@ -299,4 +314,7 @@ class Run:
 def _read(answer: bytes | None) -> dict:
     if answer is None:
         return {"outcome": "crashed", "reason": "the worker that ran it died, twice", "try_again": True}
-    return json.loads(answer)
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        return {"outcome": "crashed", "reason": f"what was executed cannot be read ({error})", "try_again": True}

@@ -25,6 +25,7 @@ from course_admin.paths import CourseError
 START_TIMEOUT_S = 180.0  # importing torch from a cold disk
 KERNEL_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 20.0  # on a machine that a fork bomb keeps busy
+LONGEST_REPLY = 10_000  # bytes without the end of a line
 UID_BASE = 900_000_000  # as root: kernels run as this number plus the worker's process id, a user that owns nothing
 
 
@@ -57,6 +58,7 @@ class Zygote:
     _n_started: int = 0
     _ready: bool = False
     _running: bool = False  # whether a forked kernel is there
+    _heard: bytes = b""  # the beginning of a reply whose end has not come yet
 
     def __post_init__(self) -> None:
         self._run = Path(tempfile.mkdtemp(prefix="course-", dir="/tmp" if Path("/tmp").is_dir() else None))
@@ -71,7 +73,7 @@ class Zygote:
         """Start the waiting process; it is not ready yet."""
         namespaces = self.isolation == "bubblewrap" and self.nested
         options = {"preload": self.preload, "fork": self.forks, "namespaces": namespaces, "threads": self.threads}
-        options["disk_bytes"] = self.limits.disk_bytes
+        options |= {"disk_bytes": self.limits.disk_bytes, "isolation": self.isolation}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         if self.isolation == "bubblewrap":
             plain_root = os.geteuid() == 0 and not self.nested  # bubblewrap alone must take root's rights away
@@ -79,6 +81,7 @@ class Zygote:
             words = command_line(self.kit, self._run, self.limits, options, inside)
             env = {"PATH": os.environ.get("PATH", os.defpath)}  # bubblewrap's own: it shows in /proc/1/environ inside
         else:
+            show_data(self.kit)
             self._work = Path(tempfile.mkdtemp(prefix="work-", dir=self._run))
             words = [sys.executable, str(INSIDE / "zygote.py"), json.dumps(options)]
             env = {**environment_of(self.threads, str(self.kit / "course"), str(self._work)), "TMPDIR": str(self._work)}
@@ -92,7 +95,7 @@ class Zygote:
             cwd=self._work or "/",
             bufsize=0,
         )
-        self._ready = False
+        self._ready, self._heard = False, b""
 
     def start(self) -> None:
         """Have the waiting process ready. Raises CourseError with its last words if it does not come up."""
@@ -170,10 +173,8 @@ class Zygote:
         """Whether the kernel's process has ended. Reads what the waiting process has said."""
         if self._process is None or self._process.poll() is not None:
             return True
-        while select.select([self._process.stdout], [], [], 0)[0]:
-            line = self._process.stdout.readline()
-            if not line or b'"ended"' in line:
-                self._running = False
+        if self.forks and "ended" in self._reply(0.0):
+            self._running = False
         return not self._running
 
     def kill(self) -> None:
@@ -247,11 +248,30 @@ class Zygote:
         self._process.stdin.flush()
 
     def _reply(self, timeout: float) -> dict:
-        """The next reply; {} when there is none in time."""
-        if not select.select([self._process.stdout], [], [], max(timeout, 0.0))[0]:
+        """The next reply; {} when there is no whole one in time, or nobody to give it. Never waits for a line's end."""
+        deadline = time.monotonic() + max(timeout, 0.0)
+        while b"\n" not in self._heard:
+            if not select.select([self._process.stdout], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+                return {}
+            piece = os.read(self._process.stdout.fileno(), 65536)
+            if not piece or len(self._heard) > LONGEST_REPLY:
+                return {}
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        try:
+            reply = json.loads(line)
+        except ValueError:
             return {}
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.strip() else {}
+        return reply if isinstance(reply, dict) else {}
+
+
+def show_data(kit: Path) -> None:
+    """Link the folders of data into a kit, where no sandbox shows them in their place; workers may do so at once."""
+    for outside, inside in json.loads((kit / "kit.json").read_text(encoding="utf-8"))["data"].items():
+        place = kit / inside.lstrip("/")
+        with contextlib.suppress(OSError):  # another worker has been here
+            place.rmdir()
+            place.symlink_to(outside, target_is_directory=True)
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from course_admin.grading.cells import is_magic, tree_of
+from course_admin.grading.cells import LONGEST, is_magic, tree_of
 from course_admin.grading.kernel import Run
 from course_utils.checks.sealed import MIME_TYPE
 
@@ -15,6 +15,9 @@ OF_IPYTHON = {
     "cleanup_transforms", "line_transforms", "token_transformers", "display_pub",
 }  # fmt: skip
 CHECKS = "course_utils.checks"
+OF_GRADING = (
+    "Checks", "builtins", "__builtins__", "np.testing", "numpy.testing", "torch.testing", "IPython.display",
+)  # fmt: skip
 # In a submission that has been flagged already, a definition that mentions one of these does not count.
 REACHING_OUT = {
     "_getframe", "currentframe", "stack", "f_back", "f_locals", "f_globals", "settrace", "setprofile", "gc", "ctypes",
@@ -73,19 +76,39 @@ def in_source(source: str) -> list[str]:
     tree = tree_of(source)
     if tree is None:
         return []
-    found = ["reaches for what the checks have observed"] if "_observations" in _words(tree) else []
+    words = _words(tree)
+    found = ["reaches for what the checks have observed"] if "_observations" in words else []
+    found += ["reaches for the integrity probe"] if {"probe", "modules"} <= words else []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in OF_IPYTHON:
             found.append(f"reaches into IPython's {node.attr}")
-        if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, (ast.Store, ast.Del)):
-            target = ast.unparse(node)
-            if target.startswith(
-                ("Checks.", "builtins.", "__builtins__.", "np.testing.", "numpy.testing.", "torch.testing.")
-            ):
-                found.append(f"replaces {target}")
+        if replaced := _replaced(node):
+            found.append(f"replaces {replaced[:100]}")
+        if isinstance(node, ast.Import) and any(alias.name == "probe" for alias in node.names):
+            found.append("imports the integrity probe")
         if _imports_checks(node):
             found.append("imports the inside of the checks")
     return list(dict.fromkeys(found))
+
+
+def _replaced(node: ast.AST) -> str:
+    """What a node replaces of the machinery of grading, by assignment or by setattr; '' for anything else."""
+    inside = tuple(f"{name}." for name in OF_GRADING)
+    if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+        target = _text(node)
+        return target if target.startswith(inside) else ""
+    if isinstance(node, ast.Call) and node.args and _text(node.func) in ("setattr", "delattr"):
+        target = _text(node.args[0])
+        return f"a part of {target}" if target in OF_GRADING or target.startswith(inside) else ""
+    return ""
+
+
+def _text(node: ast.AST) -> str:
+    """The node as source; "" where it is nested too deeply to be written."""
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return ""
 
 
 def _imports_checks(node: ast.AST) -> bool:
@@ -103,7 +126,7 @@ def looks_around(source: str) -> bool:
     """Whether a cell may read the text of other cells: by inspection, history or hooks."""
     tree = tree_of(source)
     if tree is None:
-        return any(
+        return len(source) > LONGEST or any(
             word in source for word in ("%history", "%hist", "%recall", "%rerun", "%macro", "%save", "%notebook")
         )
     return bool(_words(tree) & LOOKING_AROUND)
@@ -139,7 +162,7 @@ def only_definitions(source: str) -> str:
     if tree is None:
         return ""
     kept = [node for node in tree.body if _is_definition(node) and not _words(node) & REACHING_OUT]
-    return ast.unparse(ast.Module(kept, []))
+    return _text(ast.Module(kept, []))
 
 
 def _is_definition(node: ast.stmt) -> bool:

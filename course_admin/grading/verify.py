@@ -9,7 +9,7 @@ from typing import Any
 from course_admin.grading.kit import Kit, PlanCell
 from course_admin.grading.reference import Records
 from course_admin.grading.repair import same_text
-from course_admin.grading.results import CellResult, CheckResult
+from course_admin.grading.results import CellResult, CheckResult, printable
 from course_utils.checks import judge
 from course_utils.checks.compare import Problem
 from course_utils.checks.judging import Outcome, fraction_of_points
@@ -72,7 +72,7 @@ def _checked(cell: PlanCell, found: dict, expected: dict) -> CellResult:
         CheckResult(
             outcome.name,
             outcome.passed,
-            outcome.problem.kind[:LONGEST] if outcome.problem else "",
+            printable(outcome.problem.kind, LONGEST) if outcome.problem else "",
             outcome.hint,
             visible(outcome.name),
         )

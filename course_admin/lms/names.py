@@ -141,6 +141,8 @@ def _moodle(member: Member, root: str) -> Upload | str:
     place, found = next(((place, found) for place, found in places if found), (0, None))
     if found is None:
         return "its name is not one that Moodle gives: Full Name_123456_assignsubmission_file_/file.ipynb"
+    if len(re.findall(r"_\d+_assignsubmission_", member.parts[place])) > 1:
+        return "its name holds two participants' numbers; somebody may have put one into a name. Look who it is from"
     if found["kind"] != "file":
         return f"is not a file that was handed in, but Moodle's {found['kind']!r}"
     given = member.parts[-1] if place + 1 < len(member.parts) else found["given"] or ""

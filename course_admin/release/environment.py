@@ -83,7 +83,7 @@ notebook cannot be run. When your work is graded, the same properties are checke
 you will write in a lab are there by name only.
 
 The labs run on the data in `data/`. Only the full profile (`COURSE_PROFILE=full`: the published settings, hours without
-a GPU) needs CIFAR-10. Where a message says `course data fetch cifar10`, run this once, with a network:
+a GPU) needs CIFAR-10; this fetches it, once, with a network:
 
 ```bash
 python -c "from course_utils.data import fetch_cifar10; fetch_cifar10()"

@@ -39,13 +39,16 @@ class Need:
         return f"{self.lab.title} uses {owner} solution {self.exercise.name} in {self.where}"
 
 
-def needs_of(labs: Iterable[Lab], hidden: Iterable[Lab], repository: Repository) -> list[Need]:
+def needs_of(
+    labs: Iterable[Lab], hidden: Iterable[Lab], repository: Repository, executed: Iterable[str] = ()
+) -> list[Need]:
     """Every use of a hidden lab's exercise by what some labs give to students.
 
     Args:
         labs: the labs of the bundle.
         hidden: labs whose exercises are stubs in the bundle.
         repository: where course_utils and the text sources are.
+        executed: sources that run in every one of the labs beside what students are given: sealed checks, for example.
 
     Returns:
         One Need for each lab, place and exercise.
@@ -57,12 +60,30 @@ def needs_of(labs: Iterable[Lab], hidden: Iterable[Lab], repository: Repository)
     names = {exercise: {exercise.name} | _callers(exercise, stubs, sources) for exercise in stubs}
     found = []
     for lab in labs:
-        given = {f"solutions/{lab.name}.py": _given_code(read_lab(lab, repository))}
+        code = [_given_code(read_lab(lab, repository)), *executed]
+        given = {f"solutions/{lab.name}.py": "\n\n".join(code)}
         for file in _reachable(given, bundled):
             given[file] = bundled[file]
         for where, text in given.items():
             found += [Need(lab, where, exercise) for exercise in stubs if _uses(text, where, exercise, names, sources)]
     return found
+
+
+def hidden_from(lab: Lab, repository: Repository, executed: Iterable[str] = ()) -> list[Lab]:
+    """The labs whose solutions are not needed when one lab is executed with its students' own.
+
+    Args:
+        lab: the lab; its own exercises are always hidden.
+        repository: where course_utils and the text sources are.
+        executed: see `needs_of`.
+
+    Returns:
+        All labs of the repository but those whose exercises the lab's given code uses, directly or through one of them.
+    """
+    hidden, executed = repository.all_labs(), list(executed)
+    while used := {need.exercise.lab for need in needs_of([lab], hidden, repository, executed)} - {lab}:
+        hidden = [other for other in hidden if other not in used]
+    return hidden
 
 
 def _given_code(cells: list[Cell]) -> str:

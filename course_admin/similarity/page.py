@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 
 from course_admin.class_report.page import STYLE
-from course_admin.class_report.statistics import short
+from course_admin.grading.results import short
 from course_admin.similarity.fingerprints import WINDOW, Answers, K
 from course_admin.similarity.pairs import COMMON, MIN_CLASS, Pair
 

@@ -163,7 +163,10 @@ def _differ(actual: Any, expected: Any, wrong: np.ndarray, worst: Any, limits: s
     left, right = actual[index], expected[index]
     count = f"{len(wrong)} of {actual.size} values differ, most at index {index}: " if actual.ndim else ""
     form = "" if actual.dtype.kind == "b" else ".10g"
-    return Problem("wrong value", f"{where}{count}got {left:{form}}, expected {right:{form}}{limits}")
+    shown, wanted = f"{left:{form}}", f"{right:{form}}"
+    if shown == wanted:  # they differ in a later digit
+        shown, wanted = f"{left:.17g}", f"{right:.17g}"
+    return Problem("wrong value", f"{where}{count}got {shown}, expected {wanted}{limits}")
 
 
 def at_least(actual: Any, bound: float) -> Problem | None:

@@ -123,9 +123,15 @@ class Checks:
             artefact: data (bytes of a file as an array, for example), or a function without arguments that returns it.
             measure: a function at the top level of a module of the course, from the artefact to one number.
             at_least: lower bound.
-            at_most: upper bound, if there is no lower one.
+            at_most: upper bound; a check has one bound, not both.
             hint: advice shown when the check fails.
+
+        Raises:
+            ValueError: If there is not exactly one bound (in sealed mode there may be none: whoever grades has it).
         """
+        n_bounds = (at_least is not None) + (at_most is not None)
+        if n_bounds != 1 and not (n_bounds == 0 and self.mode == "sealed"):
+            raise ValueError(f"{name}: give at_least or at_most, one of them; got {at_least} and {at_most}")
         made = self.observe(artefact)
         kind, bound = ("at_most", at_most) if at_least is None else ("at_least", at_least)
         if self.mode == "sealed":

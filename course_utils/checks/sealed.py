@@ -15,6 +15,7 @@ from course_utils.checks.judging import Artefact, Observation, Outcome, Raised, 
 from course_utils.checks.values import from_json, to_json
 
 MIME_TYPE = "application/x-course-checks+json"
+LONGEST_KIND, LONGEST_TEXT, MOST_TYPES = 200, 2000, 50  # characters, and classes of an exception, in a record
 
 
 def record(name: str, points: float, observations: list[Observation]) -> dict:
@@ -112,8 +113,9 @@ def _actual_from_json(data: dict) -> Any:
         made = _actual_from_json(data["artefact"])
         return made if isinstance(made, (Raised, Problem)) else Problem("not measured", "the result was not measured")
     if "raised" in data:
-        types = tuple(str(name) for name in data["raised"])
-        return Raised(types or ("Exception",), str(data["message"]), str(data["where"]))
+        types = tuple(str(name)[:LONGEST_KIND] for name in data["raised"][:MOST_TYPES])
+        return Raised(types or ("Exception",), str(data["message"])[:LONGEST_TEXT], str(data["where"])[:LONGEST_TEXT])
     if "problem" in data:
-        return Problem(*(str(text) for text in data["problem"]))
+        kind, text = data["problem"]
+        return Problem(str(kind)[:LONGEST_KIND], str(text)[:LONGEST_TEXT])
     return from_json(data["value"])

@@ -21,7 +21,7 @@ from course_admin.demo import run_demo
 from course_admin.grading.bubblewrap import bubblewrap_problem
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import CellResult, CheckResult, Result
-from course_admin.grading.run import Options, grade_lab
+from course_admin.grading.run import Options, Run, grade_lab
 from course_admin.nbgrader_course import NbgraderCourse
 from course_admin.paths import CourseError
 from course_admin.report import results_table, write_csv
@@ -77,11 +77,13 @@ def test_a_class_is_graded_and_a_broken_submission_stops_nobody(built, notebooks
     assert (cleo.points, cleo.waiting) == (0.0, 0.0)
     assert (dan.points, dan.waiting) == (0.5, 2.0)
 
+    results[2] = dataclasses.replace(cleo, reason="=HYPERLINK(1)")  # a spreadsheet must not take it for a formula
     write_csv(results, built.root / "grades" / "lab.csv")
     rows = list(csv.DictReader((built.root / "grades" / "lab.csv").open()))
     assert [row["total"] for row in rows] == ["4", "", "0", "0.5"]
     assert rows[3]["student"] == "dan, jr"
     assert rows[1]["reason"]
+    assert rows[2]["reason"] == "'=HYPERLINK(1)"
 
     feedback = (built.root / "feedback" / "ada" / "lab1_tiny" / "lab1_tiny.html").read_text()
     assert "question 1" in feedback, "the names of hidden checks are shown"
@@ -97,6 +99,48 @@ def test_expected_values_of_hidden_checks_are_not_in_the_feedback(built, noteboo
     assert "hidden inputs" in feedback
     assert "[0, 0, 7]" not in feedback
     assert "expected 7" not in feedback
+
+
+def test_nothing_that_is_handed_in_ends_the_run(built, notebooks, monkeypatch):
+    released, right = notebooks
+    for student in ("ada", "ben", "cleo"):
+        hand_in(built, student, filled(released, right))
+    stamp = built.root / "submitted" / "ada" / "lab1_tiny" / "timestamp.txt"
+    stamp.write_text("9999999999999999999992026999999999999999999999h")  # a parser of dates raises decimal's error
+    odd = os.fsencode(built.root / "submitted") + b"/m\xfcller/lab1_tiny"
+    try:
+        os.makedirs(odd)
+    except OSError:
+        odd = b""  # macOS has no such names
+    write = Run._write_autograded
+
+    def stumble(self, submission, execution, result):
+        if submission.student == "ben":
+            raise RecursionError("too \x1b[2Jdeep \ud800")
+        return write(self, submission, execution, result)
+
+    monkeypatch.setattr(Run, "_write_autograded", stumble)
+    results = {result.student: result for result in grade_lab(built.lab("1"), NbgraderCourse(built), OPTIONS)}
+    assert [results[name].points for name in ("ada", "cleo")] == [4.0, 4.0]
+    assert results["ben"].outcome == "crashed"
+    assert "stumbled over it (RecursionError: too \N{REPLACEMENT CHARACTER}[2Jdeep" in results["ben"].reason
+    if odd:
+        assert (results["m\\xfcller"].outcome, "not UTF-8" in results["m\\xfcller"].reason) == ("unreadable", True)
+    write_csv(list(results.values()), built.root / "grades" / "lab.csv")  # text that can be encoded
+    monkeypatch.undo()
+    assert {r.student: r.points for r in grade_lab(built.lab("1"), NbgraderCourse(built), OPTIONS)}["ben"] == 4.0
+
+
+def test_pictures_in_written_answers_reach_who_marks_them(built, notebooks):
+    released, right = notebooks
+    notebook = filled(released, {**right, "answer_why": "See ![sketch](attachment:sketch.png)"})
+    pasted = {"sketch.png": {"image/png": "iVBORw0KGgo="}, "page": {"text/html": "<script>"}, "odd": {"image/png": "<b>"}}
+    next(cell for cell in notebook.cells if "attachment:" in cell.source)["attachments"] = pasted
+    hand_in(built, "ada", notebook)
+    grade_lab(built.lab("1"), NbgraderCourse(built), OPTIONS)
+    marked = nbformat.read(built.root / "autograded" / "ada" / "lab1_tiny" / "lab1_tiny.ipynb", as_version=4)
+    found = [cell.attachments for cell in marked.cells if "attachments" in cell]
+    assert found == [{"sketch.png": {"image/png": "iVBORw0KGgo="}}]
 
 
 def test_grading_again_changes_nothing_until_forced(built, notebooks):

@@ -241,6 +241,19 @@ def test_moodle_with_folders_and_without(tmp_path):
     assert "not one that Moodle gives" in reason_for(found, "readme.ipynb")
 
 
+def test_a_moodle_name_with_another_ones_number_in_it_takes_nobodys_place(tmp_path):
+    path = archive(
+        tmp_path,
+        (f"Jane Doe_777_assignsubmission_file_/{LAB.name}.ipynb", "jane"),
+        (f"Eve_777_assignsubmission_file_ Smith_123456_assignsubmission_file_/{LAB.name}.ipynb", "eve"),
+    )
+    found = collect(LAB, path, tmp_path)
+    assert taken(tmp_path) == {"777": "jane"}
+    assert [("holds two participants' numbers" in reason, name.startswith("Eve")) for name, reason in found.incomplete] == [
+        (True, True)
+    ]
+
+
 def test_plain_folders(tmp_path):
     path = archive(
         tmp_path,

@@ -19,7 +19,7 @@ from course_admin.build.verify import secret_lines
 from course_admin.paths import CourseError, Repository
 from course_admin.release.bundle import release_bundle
 from course_admin.release.environment import dependencies_for, project_of
-from course_admin.release.needs import needs_of
+from course_admin.release.needs import hidden_from, needs_of
 from course_admin.submissions import filled, reference_answers
 
 REPOSITORY = Repository.find()
@@ -137,7 +137,7 @@ def test_a_stale_lab_is_not_released(built, tmp_path):
     source.write_text(source.read_text().replace("Tiny lab", "Another title"))
     with pytest.raises(CourseError, match="is out of date"):
         release_bundle(built, built.all_labs(), tmp_path / "out" / "bundle")
-    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+    assert not (tmp_path / "out" / "bundle").exists()
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,17 @@ def test_labs_that_build_on_nothing_are_released_with_every_solution_hidden():
     labs = REPOSITORY.all_labs()
     for lab in labs[:2]:
         assert [str(need) for need in needs_of([lab], labs, REPOSITORY)] == []
+
+
+def test_what_grading_a_lab_executes_holds_no_other_labs_solutions():
+    labs = {lab.title: lab for lab in REPOSITORY.all_labs()}
+    shown = {title: set(labs.values()) - set(hidden_from(lab, REPOSITORY)) for title, lab in labs.items()}
+    assert shown == {
+        "Lab 1": set(), "Lab 2": set(), "Lab 3": {labs["Lab 2"]}, "Lab 4": {labs["Lab 2"]},
+        "Lab 5": {labs["Lab 3"], labs["Lab 6"]}, "Lab 6": {labs["Lab 2"], labs["Lab 3"]},
+    }  # fmt: skip
+    calls = "from course_utils.lora import best_low_rank\nbest_low_rank"  # a sealed check that calls another lab's
+    assert labs["Lab 5"] not in hidden_from(labs["Lab 1"], REPOSITORY, [calls])
 
 
 @pytest.mark.notebook

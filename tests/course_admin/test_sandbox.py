@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,6 +52,17 @@ def say(kernel: Kernel, source: str, timeout: float = 10.0) -> str:
     """What a cell prints."""
     run = kernel.run(source, timeout=timeout)
     return "".join(output.get("text", output.get("evalue", "")) for output in run.outputs)
+
+
+@pytest.mark.parametrize("isolation", ["none", pytest.param("bubblewrap", marks=NEEDS_BUBBLEWRAP)])
+def test_the_courses_data_can_be_read_with_and_without_a_sandbox(kit, isolation, tmp_path):
+    own = shutil.copytree(kit, tmp_path / "kit")  # a kit serves one kind of isolation
+    made = Zygote(own, isolation=isolation, limits=LIMITS, threads=1, preload=["numpy"])
+    try:
+        source = "from course_utils import data; print(len(data.load('fashion_mnist', 10, 20).test_labels))"
+        assert say(Kernel(made, {}), source, timeout=60.0).strip() == "20"
+    finally:
+        made.remove()
 
 
 @NEEDS_BUBBLEWRAP
@@ -141,15 +154,104 @@ def test_disk_and_time_are_limited(zygote):
 
 
 @NEEDS_BUBBLEWRAP
-def test_writing_into_the_folder_of_the_sockets_ends_a_kernel(zygote):
+def test_writing_into_the_folder_of_the_sockets_fails_or_ends_a_kernel(zygote):
     kernel = Kernel(zygote, {})
     try:
         write = "open('/run/kernel/1/x', 'wb').write(b'x' * 10**5)"
         run = kernel.run(f"import time\nfor n in range(100):\n    {write}\n    time.sleep(0.1)", timeout=9)
-        assert (run.ended, run.kernel_lost) == ("tampered", True)
+        if zygote.nested:  # nothing can be made there, hidden files and sockets neither
+            assert (run.raised, run.ended) == ("OSError", "")
+            tries = ("os.open('/run/kernel/1', os.O_TMPFILE | os.O_RDWR)", "socket.socket(socket.AF_UNIX).bind('/run/kernel/1/s')")
+            for attempt in tries:
+                assert kernel.run(f"import os, socket\n{attempt}", timeout=9).raised == "OSError"
+        else:
+            assert (run.ended, run.kernel_lost) == ("tampered", True)
     finally:
         kernel.close()
     assert list(zygote._run.iterdir()) == []
+
+
+OPEN_FILES = """
+import os, json
+found = {}
+for number in range(200):
+    try:
+        found[number] = [os.fstat(number).st_dev, os.fstat(number).st_ino]
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@NEEDS_BUBBLEWRAP
+def test_a_kernel_holds_no_file_of_the_process_that_it_was_forked_from(zygote):
+    """Whoever holds the pipe of its replies speaks to the grader in its name, and to the next student's kernel."""
+    kernel = Kernel(zygote, {})
+    try:
+        waiting = [psutil.Process(zygote._process.pid), *psutil.Process(zygote._process.pid).children(recursive=True)]
+        kernels = {process.pid for process in zygote.processes()} if zygote.forks else set()
+        links = set()
+        for process in waiting:
+            if process.pid not in kernels:
+                links |= {os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+        held = {tuple(pair) for pair in json.loads(say(kernel, OPEN_FILES)).values()}
+        pipes = {int(link.partition("[")[2][:-1]) for link in links if link.startswith("pipe:")}
+        if zygote.forks:
+            assert not {inode for _, inode in held} & pipes
+        for ours in (zygote._process.stdout, zygote._process.stdin, zygote._errors):
+            status = os.fstat(ours.fileno())
+            assert (status.st_dev, status.st_ino) not in held
+    finally:
+        kernel.close()
+
+
+FORGED = """
+import os
+for number in range(3, 100):
+    try:
+        if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):
+            os.write(number, %r)
+    except OSError:
+        pass
+"""
+
+
+@NEEDS_BUBBLEWRAP
+@pytest.mark.parametrize("words", [b'{"ended": 0}\n{"started": true}\n', b"x", b"y" * 4000])
+def test_nobody_but_the_waiting_process_can_answer_for_it(zygote, words):
+    kernel = Kernel(zygote, {})
+    try:
+        kernel.run(FORGED % words, timeout=5)  # a kernel may break itself by it
+    finally:
+        kernel.close()
+    kernel = Kernel(zygote, {})
+    try:
+        assert say(kernel, "print('the next one')") == "the next one\n"
+    finally:
+        kernel.close()
+
+
+@NEEDS_BUBBLEWRAP
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the filter knows the calls of these processors")
+@pytest.mark.parametrize(
+    "call",
+    ["os.memfd_create('hoard')", "libc('unshare', 0x10000000)", "libc('unshare', 0x20000)", "libc('shmget', 0, 4096, 0o1600)"],
+)
+def test_memory_that_no_process_shows_and_namespaces_are_refused(zygote, call):
+    kernel = Kernel(zygote, {})
+    source = """
+import ctypes, os
+def libc(name, *arguments):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+%s
+"""
+    try:
+        assert kernel.run(source % call, timeout=9).raised == "PermissionError"
+        work = "import threading, subprocess\nthreading.Thread(target=print, args=('thread',)).start()\n"
+        assert "thread" in say(kernel, f"{work}print(subprocess.run(['echo', 'process'], capture_output=True).stdout)")
+    finally:
+        kernel.close()
 
 
 @NEEDS_BUBBLEWRAP

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -145,7 +146,6 @@ def test_dtype_matters_only_when_asked():
 
 
 def test_torch_tensors_are_data():
-    torch = pytest.importorskip("torch")
     tensor = torch.tensor([1.0, 2.0], requires_grad=True)
     assert outcome("close", lambda: tensor, [1.0, 2.0], atol=1e-7).problem is None
     assert outcome("close", lambda: tensor.to(torch.bfloat16), [1.0, 2.0], atol=1e-7).problem is None
@@ -154,7 +154,6 @@ def test_torch_tensors_are_data():
 
 
 def test_unusual_tensors_fail_or_pass_but_never_raise():
-    torch = pytest.importorskip("torch")
     quantized = torch.quantize_per_tensor(torch.tensor([1.0, 2.0]), 0.5, 0, torch.qint8)
     assert outcome("close", lambda: quantized, [1.0, 2.0], atol=1e-9).problem is None
     assert outcome("close", lambda: torch.tensor([1.0]).to(torch.float8_e4m3fn), [1.0], atol=1e-9).problem is None
@@ -370,3 +369,14 @@ def test_the_judge_takes_tolerances_and_bounds_from_the_instructor(monkeypatch):
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, course_utils, course_utils.checks, course_utils.plots, course_utils.validate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_numbers_that_differ_in_a_late_digit_are_shown_to_that_digit():
+    problem = compare(0.9 * 9 / 9, 0.9)
+    assert problem.text.startswith("got 0.89999999999999991, expected 0.90000000000000002")
+
+
+@pytest.mark.parametrize("bounds", [{}, {"at_least": 0.0, "at_most": 1.0}])
+def test_a_measured_check_has_exactly_one_bound(bounds):
+    with pytest.raises(ValueError, match="give at_least or at_most, one of them"):
+        Checks("cell").measured("two bounds", np.ones(3), np.linalg.norm, **bounds)

@@ -258,6 +258,19 @@ try:
 except OSError as error:
     print(error)
 """
+DEEP_OUTPUT = """\
+from IPython.display import display
+deep = []
+for _ in range(970):
+    deep = [deep]
+display({"application/json": deep, "text/plain": "deep"}, raw=True)
+"""
+DEEP_RECORD = DEEP_OUTPUT.replace("application/json", "application/x-course-checks+json")
+MANY_KINDS = """\
+socket, session = get_ipython().kernel.iopub_socket, get_ipython().kernel.session
+for _ in range(400):
+    session.send(socket, "no_such_kind", {"text": "x" * 200_000}, parent=get_ipython().parent_header)
+"""
 WIDGET = """\
 import ipywidgets
 from IPython.display import display
@@ -337,6 +350,14 @@ HOSTILE = [
     Case("network", "graded", 1.0, cheat(NETWORK)),
     Case("environment", "graded", 1.0, cheat(ENVIRONMENT)),
     Case("disk_filler", "graded", 1.0, cheat(DISK)),
+    Case("deep_output", "graded", 1.0, cheat(DEEP_OUTPUT)),
+    Case("deep_record", "tampered", 1.0, cheat(DEEP_RECORD)),
+    Case("deep_source", "graded", 1.0, cheat("if False:\n    a" + ".b" * 400 + " = 1")),
+    Case("many_kinds", "output too large", 1.0, cheat(MANY_KINDS), says="wrote more"),
+    Case("replaced_display", "tampered", 1.0, cheat("import IPython.display as shown\nsetattr(shown, 'disp' + 'lay', print)")),
+    Case("replaced_probe", "tampered", 1.0, cheat("import sys\nsys.modules['probe'].problems = lambda: 'ok'")),
+    Case("control_characters", "tampered", 1.0, cheat(
+        "import sys\nsys.modules['pro' + 'be'].problems = lambda: '\\x1b[2J\\ud800 all is well'"), says="all is well"),
 ]  # fmt: skip
 
 ALL = [*LUCKY, *UNLUCKY, *DEADLY, *HOSTILE]

@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-WATCHED = ("builtins", "json", "numpy.testing", "torch.testing", "IPython.core.display_functions")
+WATCHED = ("builtins", "json", "numpy.testing", "torch.testing", "IPython.core.display_functions", "IPython.display")
 PACKAGE = "course_utils.checks"
 CHANGED_BY_OTHERS = {"input", "getpass", "_", "display", "get_ipython"}  # ipykernel and IPython change these themselves
 TRANSFORMS = ("cleanup_transforms", "line_transforms", "token_transformers")
@@ -82,7 +82,8 @@ def _methods(part: Any) -> Iterator[tuple[str, Any]]:
 def _module(name: str) -> Iterator[tuple[str, Any]]:
     module = sys.modules[name]
     for key, value in list(vars(module).items()):
-        if key in CHANGED_BY_OTHERS or isinstance(value, types.ModuleType) or not callable(value):
+        expected = name == "builtins" and key in CHANGED_BY_OTHERS
+        if expected or isinstance(value, types.ModuleType) or not callable(value):
             continue
         yield f"{name}:{name}.{key}", value
         if isinstance(value, types.FunctionType):
