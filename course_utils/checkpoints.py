@@ -72,14 +72,30 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # safetensors raises its own type for a bad header and OSError for a short file
         raise DamagedData(f"{path} cannot be read as safetensors: {error}") from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        first = "; ".join(f"{name} is {found.get(name)} there and {wanted.get(name)} here" for name in names[:4])
-        raise ValueError(f"{path} does not fit this {type(model).__name__}; {len(names)} tensors differ: {first}")
+    check_fit(path, tensors, model.state_dict(), f"this {type(model).__name__}")
     model.load_state_dict(tensors)
     return model
+
+
+def check_fit(path: str | Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], what: str) -> None:
+    """Refuse a file whose tensors are not those that they are to replace, by name and shape.
+
+    Args:
+        path: The file, for the message.
+        found: Its tensors by name.
+        wanted: The tensors that they would replace.
+        what: What the tensors are to be loaded into, for the message.
+
+    Raises:
+        ValueError: If they differ; the message names the first four that do.
+    """
+    there = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    here = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    if there != here:
+        differing = (name for name in there | here if there.get(name) != here.get(name))
+        names = sorted(differing, key=lambda name: (name not in there, name))
+        first = "; ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in names[:4])
+        raise ValueError(f"{path} does not fit {what}; {len(names)} tensors differ: {first}")
 
 
 def read_record(name: str) -> dict:
@@ -93,11 +109,23 @@ def read_record(name: str) -> dict:
 
     Raises:
         MissingData: If there is no such checkpoint; the message says how to make it.
+        DamagedData: If the file is no record.
     """
     path = checkpoint_folder() / f"{name}.json"
     if not path.is_file():
-        raise MissingData(f"checkpoint record {path} is missing. Make the checkpoint with: course pretrain {name}")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise MissingData(f"checkpoint record {path} is missing. {_repair(name)}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "sha256" in record.keys():  # noqa: SIM118 - a list or a number has no keys and is refused below
+            return record
+        reason = f"it has the keys {sorted(record)}"
+    except (ValueError, AttributeError) as error:
+        reason = str(error)
+    raise DamagedData(f"checkpoint record {path} is damaged ({reason}). {_repair(name)}")
+
+
+def _repair(name: str) -> str:
+    return data_files.how_to_restore("data/checkpoints", f"course pretrain {name}")
 
 
 def load_resnet20(dataset_name: str) -> ResNet:
@@ -132,15 +160,14 @@ def check_checkpoint(name: str) -> Path:
 
     Raises:
         MissingData: If a file is missing; the message says what to run.
-        DamagedData: If the weights have another sha256 than the record says.
+        DamagedData: If the record is none, or the weights have another sha256 than it says.
     """
     path = checkpoint_folder() / f"{name}.safetensors"
-    repair = f"Restore it with: git checkout -- data/checkpoints   or make it anew with: course pretrain {name}"
     if not path.is_file():
-        raise MissingData(f"checkpoint {path} is missing. {repair}")
+        raise MissingData(f"checkpoint {path} is missing. {_repair(name)}")
     expected, found = read_record(name)["sha256"], data_files.file_sha256(path)
     if found != expected:
-        raise DamagedData(f"{path} is damaged: its sha256 is {found}, it should be {expected}. {repair}")
+        raise DamagedData(f"{path} is damaged: its sha256 is {found}, it should be {expected}. {_repair(name)}")
     return path
 
 

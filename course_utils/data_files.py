@@ -24,7 +24,8 @@ import numpy as np
 
 from course_utils.files import replacing
 
-DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
+COURSE_FOLDER = Path(__file__).resolve().parents[1]
+DATA_FOLDER = COURSE_FOLDER / "data"
 
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -78,6 +79,35 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def how_to_restore(name: str, command: str = "") -> str:
+    """Say how a file that comes with the course is brought back, with commands that exist where this code runs.
+
+    Args:
+        name: The file or folder below the course's folder, for example "data/texts/austen.txt".
+        command: The command of the course's repository that makes it anew; "" where there is none.
+
+    Returns:
+        A sentence or two for a message. In a git checkout it names git; in a folder that students were given, that one.
+    """
+    if (COURSE_FOLDER / ".git").exists():
+        restore = f"Restore it with: git checkout -- {name}"
+    else:
+        restore = f"Copy {name} again from the folder or archive that you were given"
+    return f"{restore}   or make it anew with: {command}" if command and _has_commands() else restore
+
+
+def how_to_fetch() -> str:
+    """Return the command that brings CIFAR-10, as it exists where this code runs."""
+    if _has_commands():
+        return "course data fetch cifar10"
+    return 'python -c "from course_utils.data import fetch_cifar10; fetch_cifar10()"'
+
+
+def _has_commands() -> bool:
+    """Say whether this is the course's repository, with its `course` command, and not a folder for students."""
+    return (COURSE_FOLDER / "course_admin").is_dir()
+
+
 def check_embedded(path: Path, sha256: str) -> None:
     """Check that an embedded file is there and has the bytes it should have.
 
@@ -89,9 +119,9 @@ def check_embedded(path: Path, sha256: str) -> None:
         MissingData: If the file is not there.
         DamagedData: If its sha256 is another one.
     """
-    repair = f"Restore it with: git checkout -- data/{path.parent.name}/{path.name}   (then: course data verify)"
+    repair = how_to_restore(f"data/{path.parent.name}/{path.name}")
     if not path.is_file():
-        raise MissingData(f"{path} is missing; it is part of the repository. {repair}")
+        raise MissingData(f"{path} is missing; it is part of the course. {repair}")
     found = file_sha256(path)
     if found != sha256:
         raise DamagedData(
@@ -141,7 +171,7 @@ def read_cifar10(path: Path | None = None) -> dict[str, np.ndarray]:
     path = cifar10_path() if path is None else Path(path)
     if not path.is_file():
         raise MissingData(
-            f"CIFAR-10 is not at {path}. Get it with: course data fetch cifar10   (the environment variable "
+            f"CIFAR-10 is not at {path}. Get it with: {how_to_fetch()}   (the environment variable "
             "COURSE_DATA names the folder to look in)"
         )
     arrays = {}
@@ -163,13 +193,15 @@ def _read_split(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             images, labels = archive[f"{split}_images"], archive[f"{split}_labels"]
     except Exception as error:  # a cut-short zip shows itself in many ways
         raise DamagedData(_damaged(path, f"it cannot be read ({type(error).__name__}: {error})")) from error
-    if images.shape != (count, 32, 32, 3) or images.dtype != np.uint8 or labels.shape != (count,):
+    if images.shape != (count, 32, 32, 3) or images.dtype != np.uint8:
         raise DamagedData(_damaged(path, f"its {split} images have shape {images.shape} and dtype {images.dtype}"))
+    if labels.shape != (count,):
+        raise DamagedData(_damaged(path, f"its {split} labels have shape {labels.shape}, not ({count},)"))
     return images, labels.astype(np.uint8)
 
 
 def _damaged(path: Path, what: str) -> str:
-    return f"{path} is damaged: {what}. Repair it with: course data fetch cifar10"
+    return f"{path} is damaged: {what}. Repair it with: {how_to_fetch()}"
 
 
 def fetch_cifar10() -> Path:
@@ -182,7 +214,7 @@ def fetch_cifar10() -> Path:
         The path of the checked file.
 
     Raises:
-        DamagedData: If what was downloaded is not CIFAR-10.
+        DamagedData: If what was downloaded is not CIFAR-10; the message names its folder, which is to be deleted.
         OSError: If the download fails (no network, no space).
     """
     path = cifar10_path()
@@ -205,7 +237,12 @@ def _download_cifar10(folder: Path) -> dict[str, np.ndarray]:
 
     arrays = {}
     for split in ("train", "test"):
-        source = CIFAR10(root=folder, train=split == "train", download=True)
+        try:
+            source = CIFAR10(root=folder, train=split == "train", download=True)
+        except RuntimeError as error:  # torchvision's word for a wrong md5: a page of a log-in, a cut-off file
+            raise DamagedData(
+                f"what was downloaded to {folder} is not CIFAR-10 ({error}). Delete that folder, then: {how_to_fetch()}"
+            ) from error
         arrays[f"{split}_images"] = np.asarray(source.data, dtype=np.uint8)
         arrays[f"{split}_labels"] = np.asarray(source.targets, dtype=np.uint8)
     return arrays

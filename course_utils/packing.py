@@ -31,7 +31,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from course_utils.checkpoints import save_weights
+from course_utils.checkpoints import check_fit, save_weights
 from course_utils.data_files import DamagedData, MissingData
 from course_utils.resnet import weighted_layers
 
@@ -56,7 +56,8 @@ def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> i
     """Write a model so that the zeros of its convolution and linear weights take (almost) no room.
 
     Args:
-        model: Any module; its weights are float32. What is no such weight is written dense.
+        model: Any module; its parameters and buffers are float32 or integers. What is no weight of a convolution or
+            linear layer is written dense.
         path: The file to write.
         layout: `"bitmap"`, `"csr"` or `"codebook"`; see the module's text.
 
@@ -64,13 +65,23 @@ def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> i
         Size of the file in bytes.
 
     Raises:
-        ValueError: If there is no such layout.
+        TypeError: If a parameter or buffer is a floating-point number other than float32: the file would be smaller
+            (or larger) for another reason than zeros.
+        ValueError: If there is no such layout, or a layer's weight is computed from other parameters.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {sorted(LAYOUTS)}, got {layout!r}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise TypeError(f"{name} must be float32 to be packed, got {tensor.dtype}; call model.float() first")
     shapes = {}
     for name in _weight_names(model):
+        if name not in tensors:
+            raise ValueError(
+                f"{name} is no parameter of the model but computed at each forward pass, so it cannot be packed. After "
+                'torch.nn.utils.prune call its remove(layer, "weight") first'
+            )
         weight = tensors.pop(name)
         shapes[name] = list(weight.shape)
         parts = pack(weight, layout)
@@ -92,8 +103,11 @@ def load_packed(model: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         MissingData: If the file is not there.
         DamagedData: If it cannot be read, or was not written by `save_packed`.
+        ValueError: If its tensors do not fit the model; the message names them.
     """
-    model.load_state_dict(read_packed(path))
+    tensors = read_packed(path)
+    check_fit(path, tensors, model.state_dict(), f"this {type(model).__name__}")
+    model.load_state_dict(tensors)
     return model
 
 
@@ -238,6 +252,7 @@ def size_on_disk(model: nn.Module, layout: str = "dense") -> int:
         Size of the file in bytes, headers included.
 
     Raises:
+        TypeError: If a packed model is not float32.
         ValueError: If there is no such layout.
         RuntimeError: If what was read back differs from the model.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import statistics
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -220,7 +221,7 @@ class Adapter:
             sum(parameter.numel() for parameter in trained),
             sum(parameter.numel() for parameter in parameters),
             sum(tensor.numel() for name, tensor in tensors.items() if name.endswith(("running_mean", "running_var"))),
-            sorted(history.seconds)[len(history) // 2],
+            statistics.median(history.seconds),
             written_bytes(tensors),
             network,
         )
@@ -264,11 +265,12 @@ def load_adapter(network: nn.Module, path: str | Path) -> None:
         path: The file.
 
     Raises:
-        ValueError: If the file holds a tensor that the network has no place for.
+        ValueError: If the file's tensors are not those that a task of this network has, by name and shape; nothing is
+            loaded then.
     """
-    outcome = network.load_state_dict(safetensors.torch.load_file(path), strict=False)
-    if outcome.unexpected_keys:
-        raise ValueError(f"{path} holds tensors that this network has no place for: {outcome.unexpected_keys[:4]}")
+    tensors = safetensors.torch.load_file(path)
+    checkpoints.check_fit(path, tensors, task_tensors(network), "this network (its adapters, their rank, batch norms)")
+    network.load_state_dict(tensors, strict=False)
 
 
 def written_bytes(tensors: Mapping[str, torch.Tensor]) -> int:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from course_admin.build.lab import Targets
+from course_admin.cli import app
+from course_utils import data_files
 
 
 def course(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -69,3 +73,14 @@ def test_outside_the_repository(tmp_path):
 def test_help_does_not_import_torch_or_nbgrader():
     code = "import sys, course_admin.cli; sys.exit(bool({'torch', 'nbgrader', 'nbformat'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_verifying_the_data_fails_only_on_what_must_be_there(tmp_path, monkeypatch):
+    shutil.copytree(data_files.DATA_FOLDER, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    monkeypatch.setattr(data_files, "DATA_FOLDER", tmp_path / "data")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "nothing"))
+    done = CliRunner().invoke(app, ["data", "verify"])
+    assert (done.exit_code, "CIFAR-10 is not at" in done.output) == (0, True)
+    (tmp_path / "data" / "texts" / "austen.txt").write_text("It is a truth")
+    done = CliRunner().invoke(app, ["data", "verify"])
+    assert (done.exit_code, "austen.txt (13 bytes) is damaged" in done.output) == (1, True)

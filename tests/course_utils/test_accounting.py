@@ -12,6 +12,7 @@ from torch import nn
 
 from course_utils import accounting, latency, packing
 from course_utils.data_files import DamagedData, MissingData
+from course_utils.pruning import prune_by_percentage
 from course_utils.resnet import resnet20, weighted_layers
 from tests.course_utils.tiny import cut_short, state_equal, tiny_model
 
@@ -191,3 +192,30 @@ def test_latency_of_a_real_call_is_at_least_what_it_sleeps():
 def test_latency_refuses_senseless_numbers(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         accounting.measure_latency(lambda: None, **options)
+
+
+def pruned_by_torch() -> nn.Module:
+    model = tiny_model()
+    torch.nn.utils.prune.l1_unstructured(model.conv1, "weight", 0.5)
+    return model
+
+
+def test_weights_that_are_computed_anew_are_refused_with_advice(tmp_path):
+    for refused in (lambda m: packing.save_packed(m, tmp_path / "m"), lambda m: prune_by_percentage(m, 0.9)):
+        with pytest.raises(ValueError, match=r"conv1.*After torch.nn.utils.prune call its remove"):
+            refused(pruned_by_torch())
+    model = pruned_by_torch()
+    torch.nn.utils.prune.remove(model.conv1, "weight")
+    assert packing.save_packed(model, tmp_path / "m") > 0
+
+
+@pytest.mark.parametrize("convert", [nn.Module.half, nn.Module.double, nn.Module.bfloat16])
+def test_a_file_is_never_smaller_because_of_the_number_format(tmp_path, convert):
+    with pytest.raises(TypeError, match=r"must be float32 to be packed, got torch\..*model.float"):
+        packing.save_packed(convert(tiny_model()), tmp_path / "m")
+
+
+def test_a_packed_file_of_another_model_is_refused_by_name(tmp_path):
+    packing.save_packed(tiny_model(), tmp_path / "m")
+    with pytest.raises(ValueError, match=r"does not fit this ResNet; .*bn1\.bias is \(4,\) there and \(16,\) here"):
+        packing.load_packed(resnet20(), tmp_path / "m")

@@ -14,7 +14,15 @@ from course_utils.data_files import DamagedData, MissingData
 from course_utils.files import replacing
 from course_utils.resnet import resnet20
 from course_utils.training import evaluate
-from tests.course_utils.tiny import FP32, cut_short, needs_cifar10, state_equal, tiny_dataset, tiny_model
+from tests.course_utils.tiny import (
+    FP32,
+    cut_short,
+    move_course_to,
+    needs_cifar10,
+    state_equal,
+    tiny_dataset,
+    tiny_model,
+)
 
 REQUIRED_ACCURACY = {"fashion_mnist": 0.935, "cifar10": 0.922, "cifar10_restarted": 0.922}
 
@@ -59,9 +67,9 @@ def test_there_is_no_checkpoint_for_another_name():
 @pytest.fixture
 def copied_checkpoints(tmp_path, monkeypatch):
     """A private copy of the checkpoints that a test may damage."""
-    shutil.copytree(checkpoints.checkpoint_folder(), tmp_path / "checkpoints")
-    monkeypatch.setattr(data_files, "DATA_FOLDER", tmp_path)
-    return tmp_path / "checkpoints"
+    copy = shutil.copytree(checkpoints.checkpoint_folder(), tmp_path / "data" / "checkpoints")
+    move_course_to(tmp_path, monkeypatch)
+    return copy
 
 
 def test_a_missing_checkpoint_says_what_to_run(copied_checkpoints):
@@ -74,6 +82,16 @@ def test_a_damaged_checkpoint_is_refused(copied_checkpoints):
     cut_short(copied_checkpoints / "resnet20_fashion_mnist.safetensors", 1)
     with pytest.raises(DamagedData, match=r"resnet20_fashion_mnist\.safetensors is damaged"):
         checkpoints.load_resnet20("fashion_mnist")
+
+
+@pytest.mark.parametrize("content", ["", '{"name": "resnet', "{}", "[1]", "3"])
+def test_a_damaged_record_is_named_and_does_not_stop_the_others(copied_checkpoints, content):
+    (copied_checkpoints / "resnet20_cifar10.json").write_text(content)
+    with pytest.raises(DamagedData, match=r"record .*resnet20_cifar10\.json is damaged .*course pretrain resnet20_cifar10"):
+        checkpoints.load_resnet20("cifar10")
+    outcome = {path.rsplit("/", 1)[-1]: text for path, text in data.verify().items()}
+    assert "is damaged" in outcome["resnet20_cifar10.safetensors"]
+    assert outcome["resnet20_fashion_mnist.safetensors"] == "ok"
 
 
 def test_weights_are_read_back_bit_for_bit(tmp_path):

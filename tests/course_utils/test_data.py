@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from course_utils import data, data_files
-from tests.course_utils.tiny import cut_short, needs_cifar10, tiny_dataset
+from tests.course_utils.tiny import cut_short, move_course_to, needs_cifar10, tiny_dataset
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_unknown_names_are_refused():
 @pytest.fixture
 def copied_files(tmp_path, monkeypatch):
     """A private copy of the embedded files that a test may damage."""
-    shutil.copytree(data_files.fashion_mnist_folder(), tmp_path / "fashion_mnist")
-    monkeypatch.setattr(data_files, "DATA_FOLDER", tmp_path)
+    copy = shutil.copytree(data_files.fashion_mnist_folder(), tmp_path / "data" / "fashion_mnist")
+    move_course_to(tmp_path, monkeypatch)
     monkeypatch.delenv("COURSE_DATA", raising=False)
-    return tmp_path / "fashion_mnist"
+    return copy
 
 
 def test_a_missing_file_is_named_with_its_repair(copied_files):
@@ -112,10 +112,37 @@ def test_cifar10_missing_says_what_to_run(tmp_path, monkeypatch):
         data.load_cifar10()
 
 
+def test_students_are_told_what_exists_in_their_folder(copied_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_files, "COURSE_FOLDER", tmp_path / "data")  # a folder that is no checkout
+    (copied_files / "t10k-labels-idx1-ubyte.gz").unlink()
+    outcome = {path.rsplit("/", 1)[-1]: text for path, text in data.verify().items()}
+    assert "Copy data/fashion_mnist/t10k-labels-idx1-ubyte.gz again" in outcome["t10k-labels-idx1-ubyte.gz"]
+    assert "Copy data/checkpoints again" in outcome["resnet20_fashion_mnist.safetensors"]
+    assert "import fetch_cifar10" in outcome["cifar10.npz"]
+    assert not any(command in text for text in outcome.values() for command in ("git checkout", "course data", "course pre"))
+
+
+def test_a_download_that_is_something_else_is_named_with_what_to_do(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def corrupted(root, train, download):
+        raise RuntimeError("File not found or corrupted.")
+
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    monkeypatch.setattr(datasets, "CIFAR10", corrupted)
+    with pytest.raises(data.DamagedData, match=r"download is not CIFAR-10.*Delete that folder, then: course data fetch"):
+        data_files.fetch_cifar10()
+    assert not data_files.cifar10_path().exists()
+
+
 def test_a_cut_short_cifar10_file_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     np.savez(tmp_path / "cifar10.npz", train_images=np.zeros((10, 32, 32, 3), np.uint8), train_labels=np.zeros(10))
     with pytest.raises(data.DamagedData, match=r"shape \(10, 32, 32, 3\).*course data fetch cifar10"):
+        data.load_cifar10()
+    images = np.zeros((50_000, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "cifar10.npz", train_images=images, train_labels=np.zeros(10))
+    with pytest.raises(data.DamagedData, match=r"train labels have shape \(10,\), not \(50000,\)"):
         data.load_cifar10()
     cut_short(tmp_path / "cifar10.npz", 50)
     with pytest.raises(data.DamagedData, match="cannot be read"):

@@ -6,6 +6,7 @@ import copy
 import math
 
 import numpy as np
+import peft
 import pytest
 import torch
 from torch import nn
@@ -45,7 +46,6 @@ def adapted(seed: int, targets=EVERY_LAYER, rank: int = 2, alpha: float = 3.0) -
 
 def peft_of(network: nn.Module, targets: list[str], rank: int, alpha: float) -> nn.Module:
     """The network adapted by PEFT, which computes in float32 or what it is given."""
-    peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none")
     return peft.get_peft_model(network, config).base_model.model
 

@@ -246,3 +246,23 @@ def test_slider_visits_ranks_and_reports_errors():
     assert "ZeroDivisionError" in explorer.status.value
     with pytest.raises(ValueError, match="accuracies"):
         widgets.RankExplorer(changes, lora.best_low_rank, {})
+
+
+def test_half_a_file_and_another_rank_are_refused_and_nothing_is_loaded(tmp_path):
+    def adapted(rank):
+        torch.manual_seed(rank)
+        network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        return torch.nn.Sequential(*(lora.LoRALinear(layer, rank, 1.0) for layer in network))
+
+    path, network = tmp_path / "task.safetensors", adapted(2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tensors = transfer.task_tensors(adapted(2))
+    transfer.save_adapter(path, dict(list(tensors.items())[1:]))
+    with pytest.raises(ValueError, match=r"does not fit this network .*; 1 tensors differ: .* is None there"):
+        transfer.load_adapter(network, path)
+    transfer.save_adapter(path, transfer.task_tensors(adapted(3)))
+    with pytest.raises(ValueError, match=r"4 tensors differ: .*3.* there and .*2.* here"):
+        transfer.load_adapter(network, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

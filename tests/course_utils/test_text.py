@@ -45,7 +45,7 @@ def test_a_damaged_or_missing_text_is_refused(tmp_path, monkeypatch):
     with pytest.raises(MissingData, match="austen.txt is missing"):
         load_text("austen")
     (tmp_path / "austen.txt").write_text("It is a truth")
-    with pytest.raises(DamagedData, match="git checkout"):
+    with pytest.raises(DamagedData, match="is damaged"):
         load_text("austen")
 
 

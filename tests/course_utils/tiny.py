@@ -54,6 +54,14 @@ def state_equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+def move_course_to(folder: Path, monkeypatch) -> None:
+    """Make a folder count as the course's git checkout: data below it is read, its repair commands are named."""
+    for name in (".git", "course_admin"):
+        (folder / name).mkdir()
+    monkeypatch.setattr(data_files, "COURSE_FOLDER", folder)
+    monkeypatch.setattr(data_files, "DATA_FOLDER", folder / "data")
+
+
 def cut_short(path: Path, n_bytes: int) -> None:
     """Take the last n_bytes off a file."""
     os.truncate(path, path.stat().st_size - n_bytes)
