@@ -59,9 +59,11 @@ def remeasure_batch_norm(
         norm.momentum = None  # the plain average over all batches
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     model.train()
-    for images in dataset.train_images[:n_images].split(batch_size):
-        batch = augment.pad_crop_flip(images, generator, padding).to(device)
-        model(augment.normalise(batch, dataset.mean, dataset.std))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    try:
+        for images in dataset.train_images[:n_images].split(batch_size):
+            batch = augment.pad_crop_flip(images, generator, padding).to(device)
+            model(augment.normalise(batch, dataset.mean, dataset.std))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
     return model.eval()

@@ -3,6 +3,9 @@
 SGD's last iterate is noisy. The average a <- d a + (1 - d) w over the steps is smoother and often a little more
 accurate while the learning rate is still high; after a schedule that ends at zero the two nearly agree. The decay is
 warmed up, d_t = min(d, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
+
+A weight that is exactly zero has been pruned; an average over steps from before would bring it back. So wherever the
+model is zero when the average is taken over, the average is zero too.
 """
 
 from __future__ import annotations
@@ -42,9 +45,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
-        """Set the model's weights to the average."""
+        """Set the model's weights to the average, and leave those that are exactly zero."""
         for name, tensor in _averaged(model):
-            tensor.copy_(self.average[name])
+            tensor.copy_(self.average[name].masked_fill(tensor == 0, 0.0))
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

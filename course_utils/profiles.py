@@ -31,7 +31,6 @@ class Profile:
         dataset: Name of the image data set, and of the ResNet-20 checkpoint trained on it.
         n_train: Training images used; None for all.
         n_test: Test images used for final accuracies; None for all.
-        n_scan: Test images used where accuracy is computed very many times (sensitivity scans, sweeps).
         batch_size: Images an optimiser step.
         padding: Pixels of padding before the random crop.
         seed: Seed of everything random.
@@ -41,7 +40,6 @@ class Profile:
     dataset: str
     n_train: int | None
     n_test: int | None
-    n_scan: int
     batch_size: int
     padding: int
     seed: int = 0
@@ -79,7 +77,6 @@ PROFILES = {
         dataset="fashion_mnist",
         n_train=10_000,
         n_test=5_000,
-        n_scan=1_000,
         batch_size=128,
         padding=2,
     ),
@@ -88,7 +85,6 @@ PROFILES = {
         dataset="cifar10",
         n_train=None,
         n_test=None,
-        n_scan=10_000,
         batch_size=128,
         padding=4,
     ),

@@ -16,10 +16,14 @@ import os
 import platform
 import random
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
+
+DEVICES = ("cuda", "mps", "cpu")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def detect(
     """Choose device, precision and threads, asking the hardware for what is not given.
 
     Args:
-        device: `"cuda"`, `"mps"`, `"cpu"`; None takes the first of these that is there.
+        device: `"cuda"`, `"mps"`, `"cpu"`; None takes the one that the environment variable COURSE_DEVICE names, and
+            where it is unset the first of these that is there.
         precision: `"fp32"`, `"bf16"`, or `"auto"`: bf16 exactly where the processor is fast at it.
         threads: CPU threads; None keeps torch's number. A number is set for the whole process.
         compile: Whether training uses `torch.compile`.
@@ -66,7 +71,7 @@ def detect(
         The choice.
 
     Raises:
-        ValueError: If the precision or the number of threads is not allowed.
+        ValueError: If the precision, the number of threads or COURSE_DEVICE is not allowed.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', got {precision!r}")
@@ -81,12 +86,41 @@ def detect(
 
 
 def best_device() -> torch.device:
-    """Return cuda where there is one, else mps, else cpu."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    """Return the device that COURSE_DEVICE names; where it is unset cuda if there is one, else mps, else cpu.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: If COURSE_DEVICE names no device, or one that is not there.
+    """
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [name for name in DEVICES if is_there[name]]
+    chosen = os.environ.get("COURSE_DEVICE", "").strip() or here[0]
+    if chosen not in here:
+        raise ValueError(f"COURSE_DEVICE must be one of the devices of this machine, {here}, or unset, got {chosen!r}")
+    return torch.device(chosen)
+
+
+@contextlib.contextmanager
+def on_device(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """Move a model to a device for the time of a block, and back to where it was afterwards.
+
+    What was made of it before, such as masks or copies of its weights, then still lies on the same device as the model.
+
+    Args:
+        model: A model whose parameters lie on one device; it is moved in place.
+        device: Where it is to be within the block.
+
+    Yields:
+        The model.
+    """
+    home = next((parameter.device for parameter in model.parameters()), device)
+    model.to(device)
+    try:
+        yield model
+    finally:
+        model.to(home)
 
 
 def bf16_is_fast(device: torch.device) -> bool:

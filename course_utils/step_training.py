@@ -75,7 +75,7 @@ def fit_steps(
         after_step: Called with the model after each step, for example to set pruned weights back to zero.
         row_steps: Steps in a row of the history.
         resume_file: The state is written there after each row, and read from there if the file exists.
-        seed: Seed of the batches.
+        seed: The batches and the model's own randomness (dropout) follow from it.
         on: Device, precision and threads; `runtime.detect()` when None.
         progress: Whether to show a progress bar.
         label: Its title.
@@ -134,11 +134,12 @@ class _StepLoop:
         """Take the steps of one row and append it to the history."""
         start, n_steps = time.perf_counter(), min(self.settings["row_steps"], self.settings["steps"] - self.done)
         total = torch.zeros((), device=self.on.device)
-        for _ in range(n_steps):
-            total += self.step()
-            if after_step is not None:
-                after_step(self.model)
-            bar.update(1)
+        with torch.random.fork_rng():
+            for _ in range(n_steps):
+                total += self.step()
+                if after_step is not None:
+                    after_step(self.model)
+                bar.update(1)
         self.history.step.append(self.done)
         self.history.loss.append(total.item() / n_steps)
         self.history.learning_rate.append(self.optimizer.param_groups[0]["lr"])
@@ -149,7 +150,9 @@ class _StepLoop:
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = settings["lr"] * self.schedule((self.done + 0.5) / settings["steps"])
-        generator = torch.Generator().manual_seed(settings["seed"] * 1_000_003 + self.done)
+        seed = training_state.derived_seed(settings["seed"], self.done)
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # for the model's own randomness (dropout)
         with self.on.autocast():
             loss = self.batch_loss(self.model, generator)
         self.optimizer.zero_grad(set_to_none=True)

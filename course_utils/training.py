@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +66,8 @@ def fit(
     """Minimise the mean cross-entropy over the training images by stochastic gradient descent, in place.
 
     Args:
-        model: Maps (N, C, H, W) float to logits (N, classes). It is moved to the device and changed in place.
+        model: Maps (N, C, H, W) float to logits (N, classes). It is changed in place and left in training mode; it is
+            moved to the device for the time of the training, and back to where it was.
         dataset: Images and labels.
         epochs: Passes over the training images in all (those in the resume file count), at least 0.
         batch_size: Images a step; what is left over at an epoch's end is dropped.
@@ -85,7 +87,7 @@ def fit(
         after_epoch: Called with it after each epoch, when the history has the epoch's row.
         evaluate_every: Test accuracy is computed every so many epochs and after the last one; 0 for never.
         resume_file: The state is written there after each epoch, and read from there if the file exists. What hooks
-            keep outside the model and the optimiser is not in it.
+            keep outside the model and the optimiser is not in it, and hooks and penalty are not compared.
         seed: Shuffling, augmentation and the model's own randomness (dropout) follow from it.
         on: Device, precision and threads; `runtime.detect()` when None.
         progress: Whether to show a progress bar.
@@ -94,20 +96,24 @@ def fit(
         The history, one entry an epoch.
 
     Raises:
-        ValueError: If a number is out of range, or the resume file belongs to other settings.
+        ValueError: If a number is out of range, the resume file belongs to other settings, or the schedule of a run
+            with a resume file is a lambda, which cannot be told from another one.
     """
     on = runtime.detect() if on is None else on
+    described = schedules.describe(schedule)
+    if resume_file is not None and "<lambda>" in described:
+        raise ValueError(f"schedule must have a name where there is a resume_file, got {described}: use def")
     settings = Settings(
-        epochs, batch_size, lr, momentum, weight_decay, schedules.describe(schedule), label_smoothing,
-        padding, flip, ema_decay, type(optimizer).__name__, seed, on.precision, len(dataset.train_labels),
+        epochs, batch_size, lr, momentum, weight_decay, described, label_smoothing, padding, flip, ema_decay,
+        training_state.describe_optimizer(optimizer), seed, on.precision, dataset.name, len(dataset.train_labels),
     )  # fmt: skip
     runtime.keep_freed_memory()
-    model.to(on.device)
-    if optimizer is None:
-        optimizer = sgd(model, lr, momentum, weight_decay)
-    hooks = _Hooks(penalty, before_epoch, after_step, after_epoch)
-    loop = _Loop(model, dataset.to(on.device), on, settings, schedules.resolve(schedule), optimizer, hooks)
-    return loop.run(evaluate_every, resume_file, progress)
+    with runtime.on_device(model, on.device):
+        if optimizer is None:
+            optimizer = sgd(model, lr, momentum, weight_decay)
+        hooks = _Hooks(penalty, before_epoch, after_step, after_epoch)
+        loop = _Loop(model, dataset.to(on.device), on, settings, schedules.resolve(schedule), optimizer, hooks)
+        return loop.run(evaluate_every, resume_file, progress)
 
 
 def sgd(model: nn.Module, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> torch.optim.SGD:
@@ -126,11 +132,6 @@ def sgd(model: nn.Module, lr: float, momentum: float = 0.9, weight_decay: float 
     return torch.optim.SGD(
         model.parameters(), lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=fused
     )
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of one epoch's shuffling, augmentation and dropout: a function of (seed, epoch) alone."""
-    return seed * 1_000_003 + epoch
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,10 @@ class _Loop:
                 self.step(images, labels)
                 loss_sum += state.loss  # tensors on the device: no waiting for them at every step
                 accuracy_sum += state.accuracy
-                bar.update(1)
+                if bar.update(1):  # the bar has just been drawn: the next time it will show these
+                    seen = state.step - state.epoch * state.steps_per_epoch
+                    running = f"loss {loss_sum.item() / seen:.3f}, training accuracy {accuracy_sum.item() / seen:.4f}"
+                    bar.set_postfix_str(running, refresh=False)
         return {
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             "train_loss": loss_sum.item() / state.steps_per_epoch,
@@ -234,7 +238,7 @@ class _Loop:
             return evaluate(self.state.model, self.dataset, on=self.on)
 
     def seed(self) -> int:
-        return epoch_seed(self.settings.seed, self.state.epoch)
+        return training_state.derived_seed(self.settings.seed, self.state.epoch)
 
     def progress_bar(self, shown: bool) -> tqdm:
         total = self.state.epochs * self.state.steps_per_epoch
@@ -243,4 +247,6 @@ class _Loop:
 
 
 def _summary(history: History) -> str:
-    return f"loss {history.train_loss[-1]:.3f}, test accuracy {history.test_accuracy[-1]:.4f}"
+    shown = f"loss {history.train_loss[-1]:.3f}, training accuracy {history.train_accuracy[-1]:.4f}"
+    evaluated = not math.isnan(history.test_accuracy[-1])
+    return f"{shown}, test accuracy {history.test_accuracy[-1]:.4f}" if evaluated else shown

@@ -1,7 +1,7 @@
 """What a training run knows about itself: its settings, where it is, what happened so far.
 
 These three are kept apart from the loop so that they can be written to a file after each epoch and read back. A resume
-file holds the settings too: a run goes on only with the settings it was started with.
+file holds the settings too: a run goes on only with the settings it was started with. What hooks do is not among them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import nn
 from course_utils import checkpoints
 from course_utils.ema import WeightAverage
 
+NOT_COMPARED = ("params", "initial_lr", "foreach", "fused", "capturable", "differentiable")  # how, not what
+
 
 @dataclass
 class History:
@@ -26,7 +28,7 @@ class History:
         train_accuracy: Accuracy over the same (augmented) batches, in [0, 1].
         test_accuracy: Accuracy on the test images after the epoch, in [0, 1]; NaN where it was not evaluated.
         seconds: Wall time of the epoch's training, in seconds.
-        runtime: Device, precision and threads, as one line.
+        runtime: Device, precision and threads, as one line; of a run that went on elsewhere, first there, then here.
     """
 
     learning_rate: list[float] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Settings:
     optimizer: str
     seed: int
     precision: str
+    dataset: str
     n_train: int
 
     def __post_init__(self):
@@ -106,6 +109,11 @@ class Settings:
             raise ValueError(f"lr must be above 0, got {self.lr}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """Return the seed of everything random in one epoch (or step): a function of (seed, number of the epoch) alone."""
+    return seed * 1_000_003 + number
 
 
 def save(path: str | Path, settings: Settings, state: TrainingState, average: WeightAverage | None) -> None:
@@ -147,10 +155,30 @@ def resume(path: str | Path, settings: Settings, state: TrainingState, average: 
     check_settings(path, content["settings"], asdict(settings))
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
-    state.history = History(**{**content["history"], "runtime": state.history.runtime})
+    before, now = content["history"]["runtime"], state.history.runtime
+    described = before if now in before.split("; then ") else f"{before}; then {now}"
+    state.history = History(**{**content["history"], "runtime": described})
     state.step = content["step"]
     if average is not None:
         average.load_state_dict(content["average"])
+
+
+def describe_optimizer(optimizer: torch.optim.Optimizer | None) -> str:
+    """Return an optimiser in words: its class, and the numbers of each of its groups of parameters.
+
+    Args:
+        optimizer: The optimiser before its first step, or a wrapper around one; None for `fit`'s own.
+
+    Returns:
+        For example `"SGD(lr=0.1, momentum=0.9, ...)"`; `"default"` for None.
+    """
+    if optimizer is None:
+        return "default"
+    groups = [
+        ", ".join(f"{name}={value!r}" for name, value in sorted(group.items()) if name not in NOT_COMPARED)
+        for group in optimizer.param_groups
+    ]
+    return f"{type(optimizer).__name__}({'; '.join(groups)})"
 
 
 def check_settings(path: str | Path, then: dict, now: dict) -> None:

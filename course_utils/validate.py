@@ -78,11 +78,11 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number > 0, got {value}")
 
 
-def check_fraction(name: str, value: Any, half_open: bool = False) -> None:
-    """Raise unless 0 <= value <= 1 (0 <= value < 1 when half_open). Percentages are refused, with advice."""
-    allowed = "a fraction with 0 <= value < 1" if half_open else "a fraction with 0 <= value <= 1"
+def check_fraction(name: str, value: Any) -> None:
+    """Raise unless 0 <= value <= 1. Percentages are refused, with advice."""
+    allowed = "a fraction with 0 <= value <= 1"
     number = _real_number(name, value, allowed)
-    if 0 <= number < 1 or (number == 1 and not half_open):
+    if 0 <= number <= 1:
         return
     advice = f"; for {value} % write {number / 100:g}" if 1 < number <= 100 else ""
     raise ValueError(f"{name} must be {allowed}, got {value}{advice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -278,3 +279,64 @@ def test_the_checkpoint_is_the_recorded_one_and_beats_the_ngrams():
     assert nats == pytest.approx(record["held_out_nats"], abs=1e-3)  # another processor, another order of sums
     assert nats / math.log(2) < min(record["held_out_bits_of_witten_bell_ngrams"].values())
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
+
+
+def linear_loss(model: nn.Module, generator: torch.Generator) -> torch.Tensor:
+    """Squared error of random inputs, drawn with the generator; in training dropout adds noise of its own."""
+    inputs = torch.randn(8, 3, generator=generator)
+    return (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
+
+
+def test_four_steps_are_the_textbook_loop():
+    """AdamW with these constants, the schedule at the middle of each step, a clipped gradient, a batch for each step."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    peer = copy.deepcopy(model)
+    options = {"lr": 0.05, "weight_decay": 0.2, "betas": (0.8, 0.95), "schedule": "cosine", "clip": 0.5, "seed": 3}
+    history = fit_steps(model, linear_loss, steps=4, row_steps=3, **options, **QUIET)
+    optimizer = torch.optim.AdamW(peer.parameters(), 0.05, (0.8, 0.95), weight_decay=0.2)
+    norms = []
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * (step + 0.5) / 4)) / 2
+        loss = linear_loss(peer, torch.Generator().manual_seed(3 * 1_000_003 + step))
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(float(torch.cat([p.grad.flatten() for p in peer.parameters()]).norm()))
+        for parameter in peer.parameters():
+            parameter.grad *= min(1.0, 0.5 / (norms[-1] + 1e-6))
+        optimizer.step()
+    assert max(norms) > 0.5  # so that clipping has had something to do
+    for mine, theirs in zip(model.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+    assert history.step == [3, 4]
+    assert history.learning_rate[-1] == optimizer.param_groups[0]["lr"]
+
+
+def test_dropout_follows_from_the_seed_also_in_a_resumed_run(tmp_path):
+    def network(seed: int = 0) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+
+    options = {"steps": 6, "row_steps": 2, "lr": 0.1, **QUIET}
+    models = [network(), network(), network()]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        torch.manual_seed(11)
+        fit_steps(model, linear_loss, seed=seed, **options)
+        after = torch.rand(())
+        torch.manual_seed(11)
+        assert after == torch.rand(())  # the global generator is left alone
+    weights = [[parameter.clone() for parameter in model.parameters()] for model in models]
+    assert all(map(torch.equal, weights[0], weights[1]))
+    assert not any(map(torch.equal, weights[0], weights[2]))
+
+    def stop(_model):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    calls, file = [], tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit_steps(network(), linear_loss, resume_file=file, after_step=stop, **options)
+    resumed = network(seed=5)
+    fit_steps(resumed, linear_loss, resume_file=file, **options)
+    assert all(map(torch.equal, weights[0], resumed.parameters()))

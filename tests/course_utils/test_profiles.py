@@ -113,3 +113,33 @@ def test_threads_are_set_and_checked():
         torch.set_num_threads(before)
     with pytest.raises(ValueError, match="threads"):
         runtime.detect("cpu", threads=0)
+
+
+def test_a_variable_chooses_the_device_and_one_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert runtime.best_device() == torch.device("mps")
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    assert runtime.detect().device == torch.device("cpu")
+    monkeypatch.setenv("COURSE_DEVICE", "cuda")
+    with pytest.raises(ValueError, match=r"devices of this machine, \['mps', 'cpu'\], or unset, got 'cuda'"):
+        runtime.detect()
+
+
+def test_a_model_comes_back_from_the_device_even_after_an_error():
+    moves = []
+
+    class Recorded(torch.nn.Linear):
+        def to(self, device):
+            moves.append(str(device))
+            return self
+
+    model = Recorded(1, 1)
+
+    def use():
+        with runtime.on_device(model, torch.device("cuda")):
+            raise KeyError(moves[-1])
+
+    with pytest.raises(KeyError, match="cuda"):
+        use()
+    assert moves == ["cuda", "cpu"]

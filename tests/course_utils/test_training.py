@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import math
+import time
 
 import pytest
 import torch
@@ -101,6 +103,42 @@ def test_a_resume_file_of_other_settings_is_refused(tmp_path, change):
         fit(tiny_model(), tiny_dataset(), epochs=1, resume_file=resume_file, **{**QUIET, **change})
 
 
+def test_a_resume_file_of_another_optimizer_data_set_or_nameless_schedule_is_refused(tmp_path):
+    resume_file = tmp_path / "run.pt"
+
+    def run(lr=0.1, dataset=None, **options):
+        model = tiny_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, foreach=options.pop("foreach", None))
+        options = {**QUIET, "optimizer": optimizer, "resume_file": resume_file, **options}
+        return fit(model, dataset or tiny_dataset(), epochs=1, **options)
+
+    run()
+    assert len(run(foreach=False)) == 1  # how a step is computed may change
+    with pytest.raises(ValueError, match=r"optimizer.*lr=0\.1.*lr=0\.2"):
+        run(lr=0.2)
+    with pytest.raises(ValueError, match="dataset.*tiny.*other"):
+        run(dataset=dataclasses.replace(tiny_dataset(), name="other"))
+    with pytest.raises(ValueError, match="schedule must have a name"):
+        run(schedule=lambda progress: 1.0)
+
+
+def test_a_run_that_goes_on_elsewhere_names_both_machines(tmp_path):
+    resume_file, elsewhere = tmp_path / "run.pt", dataclasses.replace(FP32, threads=77)
+    with pytest.raises(Interrupted):
+        fit(tiny_model(), tiny_dataset(), epochs=2, resume_file=resume_file, before_epoch=interrupt_after(1),
+            **{**QUIET, "on": elsewhere})  # fmt: skip
+    history = fit(tiny_model(), tiny_dataset(), epochs=2, resume_file=resume_file, **QUIET)
+    assert history.runtime == f"{elsewhere.describe()}; then {FP32.describe()}"
+
+
+def test_the_bar_shows_loss_and_accuracy_within_the_first_epoch(capsys):
+    fit(tiny_model(), tiny_dataset(n_train=640), epochs=1, evaluate_every=0, after_step=lambda state: time.sleep(0.06),
+        **{**QUIET, "progress": True})  # fmt: skip
+    shown = capsys.readouterr().out.split("\r")
+    assert any("training accuracy" in line and "20/20" not in line for line in shown)
+    assert "nan" not in "".join(shown)
+
+
 def test_the_seed_decides_and_the_global_generator_is_left_alone():
     models = [tiny_model() for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
@@ -119,7 +157,7 @@ def test_one_epoch_is_the_textbook_loop():
     peer = copy.deepcopy(model).train()
     fit(model, dataset, epochs=1, schedule="one_cycle", label_smoothing=0.1, **{**QUIET, "padding": 0})
     optimizer = torch.optim.SGD(peer.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=False)
-    generator = torch.Generator().manual_seed(training.epoch_seed(0, 0))
+    generator = torch.Generator().manual_seed(training.training_state.derived_seed(0, 0))
     order = torch.randperm(192, generator=generator)
     for step, chosen in enumerate(order.split(32)):
         optimizer.param_groups[0]["lr"] = 0.05 * schedules.one_cycle((step + 0.5) / 6)
@@ -209,6 +247,20 @@ def test_averaged_weights_are_those_evaluated_and_kept():
     torch.testing.assert_close(model.fc.weight.double(), reference["fc.weight"], rtol=0, atol=1e-6)
     torch.testing.assert_close(model.bn1.running_var.double(), reference["bn1.running_var"], rtol=0, atol=1e-6)
     assert history.test_accuracy[-1] == evaluate(model, dataset, on=FP32)
+
+
+def test_the_average_brings_no_pruned_weight_back():
+    model, pruned = tiny_model(), {}
+
+    def prune_late(state):
+        if state.step == 4:
+            pruned["mask"] = state.model.conv1.weight.detach().abs() > 0.1
+        if pruned:
+            with torch.no_grad():
+                state.model.conv1.weight.mul_(pruned["mask"])
+
+    fit(model, tiny_dataset(), epochs=2, ema_decay=0.9, after_step=prune_late, **QUIET)
+    assert 0 < int((~pruned["mask"]).sum()) == int((model.conv1.weight == 0).sum())
 
 
 def test_applied_average_gives_the_models_own_weights_back():

@@ -61,10 +61,11 @@ def test_bytes_are_those_of_the_formula(model):
 
 
 def test_the_table_has_a_row_for_every_model(model):
-    judged = []
+    judged, biases = [], []
 
     def judge(network, tokens):
         judged.append((total_sparsity(network), len(tokens)))
+        biases.append(network.head.bias.detach().clone())  # neither pruned nor quantized: only finetuning moves it
         return math.log(2) * len(judged)
 
     rows = compression_table(model, TEXT.repeat(2), TEXT, (0.0, 0.5), (32, 4), 1, judge)
@@ -73,4 +74,6 @@ def test_the_table_has_a_row_for_every_model(model):
     ]  # fmt: skip
     assert [row["bits_per_character"] for row in rows] == pytest.approx([1, 2, 3, 4, 5, 6])
     assert all(sparsity >= row["sparsity"] - 1e-3 for (sparsity, _), row in zip(judged, rows, strict=True))
+    moved = [not torch.equal(bias, model.head.bias) for bias in biases]
+    assert moved == [row["finetuned"] for row in rows]
     assert rows[-1]["bytes"] < rows[1]["bytes"] < rows[0]["bytes"]
