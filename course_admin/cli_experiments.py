@@ -35,7 +35,7 @@ def experiment(
     try:
         chosen = catalogue.find(name)
         for number in chosen.seeds if seed is None else (seed,):
-            path = folder / f"{runner.record_name(chosen, number)}.json"
+            path = folder / f"{catalogue.record_name(chosen.name, number, profile)}.json"
             if path.is_file() and not force:
                 console.print(f"{path}: there already (--force runs it again)", markup=False)
                 continue

@@ -72,6 +72,7 @@ class Experiment:
         network: `"resnet20"`, which starts from the profile's checkpoint, or `"convnet"`, which starts untrained.
         epochs: Epochs in the full profile.
         curve: The method it is one sparsity of, in the picture of accuracy against sparsity; "" where it is none.
+        restarted: Whether it starts from the checkpoint that was trained on with more weight decay.
     """
 
     name: str
@@ -84,6 +85,18 @@ class Experiment:
     network: str = "resnet20"
     epochs: int = 20
     curve: str = ""
+    restarted: bool = False
+
+    def starts_from(self, profile: Profile) -> str:
+        """Return the name of the checkpoint that it starts from in a profile, or "random weights"."""
+        if self.network != "resnet20":
+            return "random weights"
+        return f"resnet20_{profile.dataset}" + "_restarted" * self.restarted
+
+
+def record_name(name: str, seed: int = 0, profile: str = "full") -> str:
+    """Return the stem of an experiment's files; a trial in another profile never takes the place of a result."""
+    return ".".join([name] + [profile] * (profile != "full") + [f"seed{seed}"] * (seed != 0))
 
 
 def catalogue() -> dict[str, Experiment]:

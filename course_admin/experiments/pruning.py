@@ -13,6 +13,7 @@ from torch import nn
 
 from course_admin.experiments.catalogue import Experiment, Job, Setting
 from course_utils.batch_norm import remeasure_batch_norm
+from course_utils.checkpoints import load_resnet20
 from course_utils.pruning import cubic_schedule, global_prune_by_percentage, linear_schedule, prune_by_percentage
 from course_utils.pruning.given import Masks, apply_masks, masks_of
 from course_utils.resnet import weighted_layers
@@ -59,9 +60,11 @@ class KeepZeros:
         return {"before_epoch": self.before_epoch, "after_step": self.after_step}
 
 
-def one_shot(setting: Setting, *, prune: Prune, sparsity: float, finetune: bool, remeasure: bool = False) -> Job:
+def one_shot(
+    setting: Setting, *, prune: Prune, sparsity: float, finetune: bool, remeasure: bool = False, restarted: bool = False
+) -> Job:
     """Prune the trained network once; finetune with the zeros kept, or measure batch-norm statistics anew."""
-    model = setting.profile.load_resnet20()
+    model = load_resnet20(f"{setting.profile.dataset}_restarted") if restarted else setting.profile.load_resnet20()
     prune(model, sparsity)
     if remeasure:
         remeasure_batch_norm(model, setting.profile.load_dataset(), padding=setting.profile.padding, seed=setting.seed)
@@ -121,6 +124,13 @@ def _published_rows() -> list[Experiment]:
             for s, known in ((0.4, 0.8874), (0.6, 0.7223), (0.8, 0.1003))
         ),
         *(_one_shot_row(TABLE, "global", s, remeasure=True) for s in (0.4, 0.6, 0.8)),
+        *(
+            Experiment(f"prune_layer_{round(100 * s)}_restarted", TABLE,
+                       f"{100 * s:.0f} % of every layer, one shot, checkpoint restarted with twice the weight decay",
+                       partial(one_shot, prune=prune_by_percentage, sparsity=s, finetune=False, restarted=True),
+                       known, known, restarted=True)
+            for s, known in ((0.4, 0.8874), (0.6, 0.7223), (0.8, 0.1003))
+        ),
         Experiment("finetune_layer_80", TABLE, "80 % of every layer, one shot, 20 epochs of finetuning",
                    partial(one_shot, prune=prune_by_percentage, sparsity=0.8, finetune=True), 0.8799, 0.905),
         Experiment("iterative_layer_80", TABLE, "80 % of every layer, 8 % more before each of 10 epochs, then 10",

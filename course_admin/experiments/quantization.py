@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
 from course_admin.experiments.pruning import LR, KeepZeros
 from course_utils import packing
 from course_utils.data_files import MissingData
@@ -93,7 +93,7 @@ def sparse_start(setting: Setting) -> nn.Module:
     Raises:
         MissingData: If it has not been run.
     """
-    path = setting.folder / f"{SPARSE_START}.safetensors"
+    path = setting.folder / f"{record_name(SPARSE_START, profile=setting.profile.name)}.safetensors"
     if not path.is_file():
         raise MissingData(f"{path} is missing: this experiment starts from it; run: course experiment {SPARSE_START}")
     return packing.load_packed(setting.profile.load_resnet20(), path).eval()

@@ -13,9 +13,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_admin.experiments.catalogue import Experiment, catalogue
+from course_admin.experiments.catalogue import Experiment, catalogue, record_name
 from course_admin.experiments.pruning import METHODS_TABLE
-from course_admin.experiments.runner import accuracy_of_file, record_name
+from course_admin.experiments.runner import accuracy_of_file
 from course_utils import checkpoints, plots
 from course_utils.profiles import PROFILES
 
@@ -50,7 +50,7 @@ def read_rows(folder: Path) -> list[Row]:
     """
     rows = []
     for experiment in catalogue().values():
-        paths = [folder / f"{record_name(experiment, seed)}.json" for seed in experiment.seeds]
+        paths = [folder / f"{record_name(experiment.name, seed)}.json" for seed in experiment.seeds]
         records = [read_record(path) for path in paths if path.is_file()]
         rows.append(Row(experiment, tuple(record for record in records if record["profile"] == "full")))
     return rows

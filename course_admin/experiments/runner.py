@@ -1,6 +1,6 @@
 """Running one experiment: train, resume after any epoch, pack the result, measure what was packed, write the record.
 
-results/NAME.json           seed 0; other seeds are NAME.seed1.json, ...
+results/NAME.json           seed 0; other seeds are NAME.seed1.json, ...; the quick profile's are NAME.quick.json
 results/NAME.safetensors    the network as it was packed: zeros take (almost) no room
 results/.state/             unfinished runs; each goes on after its last complete epoch (not tracked by git)
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from course_admin.experiments import convnet
-from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
 from course_utils import packing, runtime, schedules, training
 from course_utils.accounting import total_sparsity
 from course_utils.data import Dataset
@@ -31,11 +31,6 @@ from course_utils.profiles import Profile
 
 EPOCHS = {"quick": 2}  # in the full profile the experiment says how many
 OPTIMIZER = {"momentum": 0.9, "weight_decay": 5e-4}
-
-
-def record_name(experiment: Experiment, seed: int) -> str:
-    """Return the stem of the record's file."""
-    return experiment.name if seed == 0 else f"{experiment.name}.seed{seed}"
 
 
 def run(
@@ -62,7 +57,7 @@ def run(
     Returns:
         The record's path.
     """
-    stem = record_name(experiment, seed)
+    stem = record_name(experiment.name, seed, profile.name)
     state_file = folder / ".state" / f"{stem}.{profile.name}.pt"
     state_file.parent.mkdir(parents=True, exist_ok=True)
     dataset = profile.load_dataset()
@@ -105,7 +100,7 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
         "profile": profile.name,
         "dataset": profile.dataset,
         "network": experiment.network,
-        "starts_from": f"resnet20_{profile.dataset}" if experiment.network == "resnet20" else "random weights",
+        "starts_from": experiment.starts_from(profile),
         "epochs": job.epochs,
         "lr": job.lr,
         "schedule": schedules.describe(job.schedule),

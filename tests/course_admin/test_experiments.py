@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from course_admin.cli import app
 from course_admin.experiments import catalogue, convnet, pruning, quantization, results, runner
 from course_admin.experiments.catalogue import Experiment, Job
 from course_admin.paths import Repository
@@ -61,7 +63,7 @@ def run_in_pieces(chosen: Experiment, folder: Path, n_interruptions: int, monkey
     for _ in range(n_interruptions):
         with pytest.raises(KeyboardInterrupt):
             runner.run(chosen, TINY, folder, **QUIET)
-        assert not (folder / f"{chosen.name}.json").exists()
+        assert not list(folder.glob("*.json"))
     monkeypatch.setattr(training_state, "save", save)
     return runner.run(chosen, TINY, folder, **QUIET)
 
@@ -76,7 +78,7 @@ def test_the_catalogue_has_unique_names_and_every_row_of_the_published_pruning_t
     known = catalogue.catalogue()
     assert len(known) == sum(len(module.EXPERIMENTS) for module in (pruning, quantization, convnet))
     published = [row.published for row in pruning.EXPERIMENTS if row.published is not None]
-    assert sorted(published) == [0.1003, 0.7223, 0.8756, 0.8799, 0.8840, 0.8874]
+    assert sorted(set(published)) == [0.1003, 0.7223, 0.8756, 0.8799, 0.8840, 0.8874]
     assert known["iterative_global_80"].seeds == (0, 1, 2)
     with pytest.raises(ValueError, match="no experiment is called 'prune'; there are: prune_layer_40"):
         catalogue.find("prune")
@@ -261,7 +263,7 @@ def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records
     assert results.build_page(full_records.parent, page) == 0  # a quick run is no result
     assert page.read_text().count("not run yet") == 2
     record = {**json.loads(full_records.read_text()), "profile": "full"}
-    full_records.write_text(json.dumps(record))
+    (full_records.parent / "tiny.json").write_text(json.dumps(record))
     assert results.build_page(full_records.parent, page) == 1
     text = page.read_text()
     assert f"| 0.5000 | 0.600 | {record['test_accuracy']:.4f} | {record['test_accuracy'] - 0.5:+.4f} |" in text
@@ -274,7 +276,8 @@ def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records
 @pytest.mark.parametrize(("accuracy", "reached", "missed"), [(0.6, 1, False), (0.5999, 0, True)])
 def test_the_page_names_a_row_that_misses_its_target(full_records, tmp_path, accuracy, reached, missed):
     record = json.loads(full_records.read_text())
-    full_records.write_text(json.dumps({**record, "profile": "full", "test_accuracy": accuracy}))
+    full = {**record, "profile": "full", "test_accuracy": accuracy}
+    (full_records.parent / "tiny.json").write_text(json.dumps(full))
     page = tmp_path / "results.md"
     results.build_page(full_records.parent, page)
     assert f"1 have run; {reached} of them reach it" in page.read_text()
@@ -302,6 +305,23 @@ def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_recor
     lines = dict(drawn)["accuracy_against_sparsity.png"]
     assert [list(line.get_xdata()) for line in lines[:2]] == [[0.1, 0.2], [0.3]]
     assert list(lines[2].get_ydata()) == [0.9427, 0.9427]  # the checkpoint's own record
+
+
+def test_a_trial_in_the_quick_profile_takes_no_results_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "find", lambda name: experiment(ITERATIVE))
+    monkeypatch.setitem(profiles.PROFILES, "quick", TINY)
+    (tmp_path / "tiny.json").write_text("the published row")
+
+    def run(*options):
+        done = CliRunner().invoke(app, ["experiment", "tiny", "--out", str(tmp_path), *options], catch_exceptions=False)
+        return "there already" in done.output
+
+    assert not run("--profile", "quick", "--seed", "2")
+    assert json.loads((tmp_path / "tiny.quick.seed2.json").read_text())["profile"] == "quick"
+    assert run("--profile", "quick", "--seed", "2")
+    assert not run("--profile", "quick", "--seed", "2", "--force")
+    assert run("--profile", "full", "--seed", "0")
+    assert (tmp_path / "tiny.json").read_text() == "the published row"
 
 
 def test_the_committed_page_is_that_of_the_committed_records(tmp_path):
