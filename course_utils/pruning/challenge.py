@@ -90,13 +90,14 @@ def enter_challenge(
 
     Args:
         compress: `compress(model, train_set, n_epochs)` returns the compressed network; it may change model in place.
+            The test images of train_set are not those that are judged.
         profile: Which network and data; `profiles.current()` when None.
 
     Returns:
         The judged file.
 
     Raises:
-        TypeError: If the function returns no network.
+        TypeError: If the function returns no network, or one whose numbers are not float32.
     """
     return judge_file(packed_file(compress, profile), profile)
 
@@ -114,7 +115,7 @@ def packed_file(
         The bytes of the file, uint8. Of the layouts "bitmap" and "csr" the one with the smaller file is taken.
 
     Raises:
-        TypeError: If the function returns no network.
+        TypeError: If the function returns no network, or one whose numbers are not float32.
     """
     return _packed(compress, profiles.current() if profile is None else profile)
 
@@ -123,7 +124,8 @@ def packed_file(
 def _packed(compress: Callable[[nn.Module, Dataset, int], nn.Module], profile: Profile) -> np.ndarray:
     plan = plan_for(profile)
     dataset = data.load(profile.dataset)
-    compressed = compress(profile.load_resnet20(), dataset.subset(n_train=plan.n_train), plan.challenge_epochs)
+    given = dataset.subset(n_train=plan.n_train, n_test=len(dataset.test_labels) - N_JUDGED)  # none that are judged
+    compressed = compress(profile.load_resnet20(), given, plan.challenge_epochs)
     if not isinstance(compressed, nn.Module):
         raise TypeError(f"compress must return the network, got a {type(compressed).__name__}")
     with tempfile.TemporaryDirectory() as folder:

@@ -49,12 +49,19 @@ def check_prunable(name: str, model: nn.Module) -> None:
 
     Raises:
         TypeError: If it is no torch module.
-        ValueError: If there is nothing in it to prune.
+        ValueError: If there is nothing in it to prune, or a layer's weight is computed from something else at each
+            forward pass, as `torch.nn.utils.prune` leaves it: what is set to zero in it would come back.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} must be a torch module, got a {type(model).__name__}")
     if not weighted_layers(model):
         raise ValueError(f"{name} must have a convolution or linear layer, got a {type(model).__name__} without any")
+    computed = [layer_name for layer_name, layer in weighted_layers(model) if "weight" not in layer._parameters]
+    if computed:
+        raise ValueError(
+            f"{name} must have weights that are parameters; those of {computed} are computed at each forward pass. "
+            'After torch.nn.utils.prune call its remove(layer, "weight") first'
+        )
 
 
 def apply_masks(model: nn.Module, masks: Masks) -> None:

@@ -216,7 +216,8 @@ def iterative_pruning(
         TypeError: If n_epochs is no int, or the model no module.
 
     Source:
-        Zhu and Gupta (2017), section 3; Duke University, ECE 661 (2022), homework 4 (iterative pruning).
+        Duke University, ECE 661 (2022), homework 4 (iterative pruning with recovery). In Zhu and Gupta (2017),
+        section 3, the sparsity rises in the same way, but weights that are masked get no updates.
     """
     check_prunable("model", model)
     check_count("n_epochs", n_epochs, minimum=1)

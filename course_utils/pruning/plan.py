@@ -55,7 +55,7 @@ PLANS = {
         sweep_epochs=2,
         challenge_epochs=8,
         lr=0.02,
-        levels=(0.0, 0.5, 0.7, 0.8, 0.9, 0.95),
+        levels=(0.0, 0.5, 0.8, 0.9, 0.95),
         scan_levels=(0.6, 0.8, 0.9, 0.95),
     ),
     "full": PruningPlan(

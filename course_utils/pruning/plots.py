@@ -136,6 +136,21 @@ def sensitivity(curves: Mapping[str, Sequence[float]], levels: Sequence[float]) 
     return figure
 
 
+def two_scans(before: Mapping[str, float], after: Mapping[str, float], level: float) -> Figure:
+    """Accuracy when one layer alone is pruned to a level, with the dense network's statistics and its own."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    rows = range(len(before))[::-1]
+    for row, name in zip(rows, before, strict=True):
+        axes.plot([before[name], after[name]], [row, row], color=plots.COLORS["masked"], linewidth=1, linestyle="-")
+    colors = plots.COLORS
+    axes.plot(list(before.values()), rows, "o", color=colors["masked"], label="statistics of the dense network")
+    axes.plot([after[name] for name in before], rows, "o", color=colors["highlight"], label="statistics of its own")
+    axes.set_yticks(rows, list(before), fontsize=8)
+    axes.set(xlabel="accuracy on the scan images", title=f"one layer pruned to {100 * level:g} %, all others dense")
+    axes.legend(loc="lower left", fontsize=8)
+    return figure
+
+
 def schedules(curves: Mapping[str, Callable[[int], float]], n_steps: int) -> Figure:
     """Sparsity, and how much of what is left each step removes, under several schedules, from step 0 to n_steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from course_utils import schedules
+from course_utils import runtime, schedules
 from course_utils.accounting import total_sparsity
 from course_utils.data import Dataset
 from course_utils.latency import Latency, measure_latency
@@ -51,7 +51,8 @@ class Epoch:
 class Finetuner:
     """Training of a pruned network, one epoch a call: `finetuner(model, masks)`; with None as masks all weights train.
 
-    The learning rate falls along a cosine from lr to 0 over all epochs; momentum starts anew with each call.
+    The learning rate falls along a cosine from lr to 0 over all epochs; momentum starts anew with each call. The
+    network is moved to the training device for the time of a call, and back.
 
     Args:
         dataset: Training images; the first n_scan test images (of the plan) are evaluated around each epoch.
@@ -83,7 +84,29 @@ class Finetuner:
         self.bar = tqdm(total=steps, disable=label is None, **options)
 
     def __call__(self, model: nn.Module, masks: Masks | None = None) -> Epoch:
-        """Train for one epoch, in place; weights outside the masks stay at zero."""
+        """Train for one epoch, in place; weights outside the masks stay at zero.
+
+        Args:
+            model: The network.
+            masks: Layer name -> True where the weight is kept; None trains all weights.
+
+        Returns:
+            What the epoch started from and reached.
+
+        Raises:
+            ValueError: If all planned epochs are done: the learning rate is 0, and nothing would be trained.
+        """
+        if len(self.epochs_done) >= self.epochs:
+            raise ValueError(
+                f"this Finetuner was planned for {self.epochs} epochs and has done them: its learning rate is 0 now. "
+                "Make one with more epochs, or a new one"
+            )
+        device = runtime.detect().device
+        with runtime.on_device(model, device):
+            return self._train(model, masks and {name: mask.to(device) for name, mask in masks.items()})
+
+    def _train(self, model: nn.Module, masks: Masks | None) -> Epoch:
+        """Train for one epoch where model and masks lie."""
         sparsity, done = total_sparsity(model), len(self.epochs_done)
         before = float("nan") if self.bar.disable else evaluate(model, self.dataset)
         optimizer = sgd(model, self.lr, momentum=0.9, weight_decay=5e-4)
@@ -127,15 +150,15 @@ class RecordedPruning:
         """Count, for each call but the first, how many weights are zero and how many zeros of the call before are kept.
 
         Returns:
-            Rows with "zeros" (removed now), "came_back" (removed by the call before, kept now) and "share" (came_back
-            in per cent of what the call before had removed).
+            Rows with "before" (removed by the call before), "zeros" (removed now), "came_back" (removed before, kept
+            now) and "share" (came_back in per cent of before).
         """
         rows = []
         for old, new in zip(self.masks, self.masks[1:], strict=False):
             removed = sum(int((~mask).sum()) for mask in old.values())
             back = sum(int((~old[name] & new[name]).sum()) for name in old)
             zeros = sum(int((~mask).sum()) for mask in new.values())
-            rows.append({"zeros": zeros, "came_back": back, "share": 100 * back / max(removed, 1)})
+            rows.append({"before": removed, "zeros": zeros, "came_back": back, "share": 100 * back / max(removed, 1)})
         return rows
 
 

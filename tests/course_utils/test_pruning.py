@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from course_utils import checkpoints, profiles, runtime
+from course_utils import checkpoints, data, profiles, runtime
 from course_utils.data import load_cifar10
 from course_utils.pruning import (
     MaskedOptimizer,
@@ -338,7 +338,7 @@ def test_recorded_pruning_counts_what_came_back():
     for values in ([1.0, 2.0, 3.0, 4.0], [9.0, 2.0, 3.0, 4.0]):
         model[0].weight.data = torch.tensor([values])
         recorded(model, 0.5)
-    assert recorded.came_back() == [{"zeros": 2, "came_back": 1, "share": 50.0}]
+    assert recorded.came_back() == [{"before": 2, "zeros": 2, "came_back": 1, "share": 50.0}]
 
 
 def test_convolution_latencies_measure_all_four_ways():
@@ -353,6 +353,29 @@ def test_convolution_latencies_measure_all_four_ways():
 def test_challenge_score_pays_two_points_for_each_halving():
     assert challenge_score(0.9, 1000, 1000) == 0.9
     assert challenge_score(0.9, 250, 1000) == pytest.approx(0.94)
+
+
+def test_challenge_refuses_bytes_saved_by_another_number_format():
+    def halved(model, train_set, n_epochs):
+        return model.half()
+
+    with pytest.raises(TypeError, match=r"conv1.weight must be float32 to be packed, got torch.float16"):
+        enter_challenge(halved, profiles.PROFILES["quick"])
+
+
+def test_challenge_gives_no_judged_image_away():
+    given = []
+
+    def compress(model, train_set, n_epochs):
+        given.append(train_set)
+        return model
+
+    enter_challenge(compress, profiles.PROFILES["quick"])
+    whole = data.load("fashion_mnist")
+    judged = last_test_images(whole)
+    assert len(given[0].test_labels) == len(whole.test_labels) - len(judged.test_labels)
+    assert torch.equal(given[0].test_images, whole.test_images[: -len(judged.test_labels)])
+    assert len(given[0].train_labels) == plan_for(profiles.PROFILES["quick"]).n_train
 
 
 def test_challenge_names_what_is_no_network():
@@ -417,6 +440,7 @@ def test_pictures_of_the_toy_network():
         pictures.magnitudes_by_layer(model, 0.8),
         pictures.layer_sparsities({"per layer": report, "global": report}),
         pictures.sensitivity({"conv1": [0.9, 0.5], "fc": [0.9, 0.8]}, [0.5, 0.9]),
+        pictures.two_scans({"conv1": 0.5, "fc": 0.8}, {"fc": 0.8, "conv1": 0.9}, 0.9),
         pictures.schedules({"linear": lambda step: linear_schedule(step, 3, 0.6)}, 4),
         pictures.iterative_runs({"global, linear": epochs}),
         pictures.pareto({"global": [(0.0, 0.9), (0.5, 0.8)]}, 0.9),
@@ -425,6 +449,16 @@ def test_pictures_of_the_toy_network():
     for figure in figures:
         assert figure.axes[0].get_ylabel() or figure.axes[0].get_xlabel()
         plt.close(figure)
+
+
+def test_pictures_show_the_numbers_that_they_name():
+    figure = pictures.two_scans({"conv1": 0.5, "fc": 0.8}, {"fc": 0.7, "conv1": 0.9}, 0.9)
+    points = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines}
+    assert points["statistics of the dense network"] == [0.5, 0.8]
+    assert points["statistics of its own"] == [0.9, 0.7]
+    figure = pictures.schedules({"linear": lambda step: linear_schedule(step, 2, 0.8)}, 2)
+    assert list(figure.axes[1].lines[0].get_ydata()) == pytest.approx([0.4, 0.4 / 0.6])  # of all; of the 60 % left
+    plt.close("all")
 
 
 def test_sweep_starts_from_the_same_network_every_time():
@@ -444,7 +478,26 @@ def test_frozen_convolutions_do_not_move():
     assert all(value.requires_grad for value in model.parameters())
 
 
-def test_finetuner_keeps_zeros_and_follows_its_cosine():
+def test_finetuner_follows_one_cosine_over_all_epochs_and_shuffles_each_anew():
+    model, images = tiny_model(), tiny_dataset(n_train=512)
+    rates, first_images = [], []
+
+    class Recorded(MaskedOptimizer):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    model.register_forward_pre_hook(lambda module, inputs: first_images.append(inputs[0][0]) if module.training else None)
+    masks = global_prune_by_percentage(model, 0.5)
+    finetune = sweeps.Finetuner(images, profiles.PROFILES["quick"], epochs=3, lr=0.05, masked_optimizer=Recorded)
+    done = [finetune(model, masks) for _ in range(3)]
+    expected = [0.05 * (1 + math.cos(math.pi * (step + 0.5) / 12)) / 2 for step in range(12)]
+    assert rates == pytest.approx(expected)
+    assert not any(torch.equal(first_images[0], first_images[4 * epoch]) for epoch in (1, 2))
+    assert [epoch.accuracy_before for epoch in done[1:]] == [epoch.accuracy for epoch in done[:-1]]
+
+
+def test_finetuner_keeps_zeros():
     model, data = tiny_model(), tiny_dataset()
     profile = profiles.PROFILES["quick"]
     masks = global_prune_by_percentage(model, 0.5)
@@ -454,6 +507,8 @@ def test_finetuner_keeps_zeros_and_follows_its_cosine():
     assert math.isnan(first.accuracy)  # without a label nothing is evaluated
     assert first.sparsity == second.sparsity == sparsity_report(model)["total"]["sparsity"]
     assert finetune.epochs_done == [first, second]
+    with pytest.raises(ValueError, match="planned for 2 epochs and has done them"):
+        finetune(model, masks)
     assert all((layer.weight[~masks[name]] == 0.0).all() for name, layer in weighted_layers(model))
 
 

@@ -142,7 +142,8 @@ def test_filter_masks_agree_with_ln_structured(shape, fraction):
 
 def test_two_of_four_agrees_with_torch_ao():
     """torch.ao.pruning's sparsifier makes 2:4 masks of matrices, along the same axis."""
-    sparsifier_module = pytest.importorskip("torch.ao.pruning")
+    from torch.ao import pruning as sparsifier_module
+
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 8))
     sparsifier = sparsifier_module.WeightNormSparsifier(sparsity_level=1.0, sparse_block_shape=(1, 4), zeros_per_block=2)
@@ -419,7 +420,9 @@ def test_costs_promise_and_table(capsys):
     assert "cut" in capsys.readouterr().out
     halved = costs.Cost(measured["dense"].macs // 4, 1, {1: measured["dense"].latency_ms[1] / 2})
     assert costs.promise_kept(measured["dense"], halved, 1) == pytest.approx(0.5 / 0.75, rel=1e-3)  # macs // 4 rounds
-    plt.close(pictures.promise_and_time(measured, "dense"))
+    figure = pictures.promise_and_time({"dense": costs.Cost(800, 400, {1: 6.0}), "cut": costs.Cost(200, 50, {1: 4.0})}, "dense")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [4.0, 8.0, 1.5]  # MACs, bytes, time
+    plt.close(figure)
 
 
 def test_roofline_counts_useful_products_and_bytes():

@@ -143,6 +143,27 @@ def magnitude_mask(weight, sparsity):
     return mask.view(weight.shape)
 
 
+@wrong("zeros and ones instead of booleans")
+def magnitude_mask(weight, sparsity):
+    check_weight("weight", weight)
+    check_fraction("sparsity", sparsity)
+    n_pruned = round(sparsity * weight.numel())
+    order = weight.detach().abs().flatten().argsort(descending=True, stable=True)
+    mask = torch.ones(weight.numel())
+    mask[order[weight.numel() - n_pruned :]] = 0.0
+    return mask.view(weight.shape)
+
+
+@wrong("takes magnitudes in place")
+def magnitude_mask(weight, sparsity):
+    check_weight("weight", weight)
+    check_fraction("sparsity", sparsity)
+    order = weight.detach().abs_().flatten().argsort(descending=True, stable=True)
+    mask = torch.zeros(weight.numel(), dtype=torch.bool)
+    mask[order[: weight.numel() - round(sparsity * weight.numel())]] = True
+    return mask.view(weight.shape)
+
+
 @correct("a loop over sorted indices")
 def magnitude_mask(weight, sparsity):
     check_weight("weight", weight)
@@ -246,6 +267,23 @@ def prune_by_percentage(model, sparsity):
     for name, layer in weighted_layers(model):
         weight = layer.weight.detach()
         masks[name] = weight.abs() > weight.std() * sparsity
+    apply_masks(model, masks)
+    return masks
+
+
+@wrong("a new parameter instead of the old one with zeros")
+def prune_by_percentage(model, sparsity):
+    check_fraction("sparsity", sparsity)
+    masks = {name: magnitude_mask(layer.weight, sparsity) for name, layer in weighted_layers(model)}
+    for name, layer in weighted_layers(model):
+        layer.weight = torch.nn.Parameter(layer.weight.detach() * masks[name])
+    return masks
+
+
+@wrong("random weights of each layer")
+def prune_by_percentage(model, sparsity):
+    check_fraction("sparsity", sparsity)
+    masks = {name: magnitude_mask(torch.rand(layer.weight.shape), sparsity) for name, layer in weighted_layers(model)}
     apply_masks(model, masks)
     return masks
 
@@ -704,6 +742,18 @@ class MaskedOptimizer(WrappedOptimizer):
                 weight.mul_(mask)
 
 
+@wrong("two steps of the wrapped optimiser at a time")
+class MaskedOptimizer(WrappedOptimizer):
+    def __init__(self, optimizer, model, masks):
+        super().__init__(optimizer)
+        self.model, self.masks = model, masks
+
+    def step(self):
+        self.optimizer.step()
+        self.optimizer.step()
+        apply_masks(self.model, self.masks)
+
+
 @correct("multiplies by the mask")
 class MaskedOptimizer(WrappedOptimizer):
     def __init__(self, optimizer, model, masks):
@@ -803,6 +853,14 @@ def iterative_pruning(model, n_epochs, schedule, prune, train_epoch):
     return first
 
 
+@wrong("the final sparsity of an example built in")
+def iterative_pruning(model, n_epochs, schedule, prune, train_epoch):
+    for epoch in range(1, n_epochs + 1):
+        masks = prune(model, schedule(epoch))
+        train_epoch(model, masks if schedule(epoch) >= 0.4 else None)
+    return masks
+
+
 @correct("the final sparsity computed once")
 def iterative_pruning(model, n_epochs, schedule, prune, train_epoch):
     final = schedule(n_epochs)
@@ -865,6 +923,12 @@ def compress(model, train_set, n_epochs):
     train = Finetuner(train_set, profiles.current(), epochs=1, lr=0.02, masked_optimizer=MaskedOptimizer, label=None)
     train(model, None)
     return model
+
+
+@wrong("half the bytes of every number instead of half the numbers")
+def compress(model, train_set, n_epochs):
+    global_prune_by_percentage(model, 0.6)
+    return model.half()
 
 
 @correct("one shot, then finetuning under the masks")
