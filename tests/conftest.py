@@ -1,8 +1,26 @@
-"""What holds for every test: no figure and no plotting style comes from the test before it."""
+"""What holds for every test: nothing comes from the test before it, or from the shell that the tests are started in."""
 
+import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+COURSE_VARIABLES = ("COURSE_PROFILE", "COURSE_CHECKS", "COURSE_DEVICE", "NBGRADER_EXECUTION")
+
+for variable in COURSE_VARIABLES:  # what the person who runs the tests has set for a lab must not decide a test
+    os.environ.pop(variable, None)
+settings.register_profile("course", deadline=None)  # machines differ, and other work runs beside the tests
+settings.load_profile("course")
+
+
+def pytest_sessionstart(session):
+    """Where COURSE_REQUIRE_SANDBOX is set, the tests of the sandbox must run: without a sandbox there are no tests."""
+    if os.environ.get("COURSE_REQUIRE_SANDBOX"):
+        from course_admin.grading.bubblewrap import bubblewrap_problem
+
+        if problem := bubblewrap_problem():
+            pytest.exit(f"COURSE_REQUIRE_SANDBOX is set, but {problem}", returncode=1)
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,7 @@ from course_utils.data import Dataset
 from course_utils.latency import Latency, measure_latency
 
 CALIBRATIONS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "avx_vnni_int8"}  # as Linux spells them
 
 
 def export_onnx(model: nn.Module, path: str | Path, image_shape: tuple[int, ...]) -> int:
@@ -209,8 +210,7 @@ def int8_instructions() -> list[str]:
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as stream:
         for line in stream:
             if line.startswith(("flags", "Features")):
-                known = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "avx_vnni_int8"}
-                return sorted(known & set(line.split()))
+                return sorted(INT8_FLAGS & set(line.split()))
     return []
 
 
