@@ -56,7 +56,7 @@ from course_utils.pruning.roofline import layer_points, measure_machine
 from course_utils.pruning.structured_costs import Form, measure_costs, needed_macs, print_costs, promise_kept, with_layout
 from course_utils.pruning.structured_given import (
     check_convolutions, check_filters, check_groups, check_removable, convolutions, effective_weight, folded_copy,
-    match_sizes, remaining_filters, set_masks, small_masks, take, tensors_of, toy_chain, toy_images,
+    keeps_parameters, match_sizes, remaining_filters, set_masks, small_masks, take, tensors_of, toy_chain, toy_emptied, toy_images,
     toy_lengths, toy_residual,
 )
 from course_utils.pruning.structured_plan import structured_plan_for
@@ -493,27 +493,9 @@ check.equal("what is zero afterwards", lambda: {tensor_name: int((toy_t == 0).su
              "fc.weight": 0, "fc.bias": 0}, hint="3 of 6 and 4 of 8 filters, with their biases and batch-norm entries")
 check.equal("only filters that can be removed", lambda: sorted(filter_l1_pruning(toy_residual(1), 0.5)),
             ["stage1.0.conv1", "stage2.0.conv1", "stage3.0.conv1"], hint="loop over prunable_convolutions(model)")
-
-
-def toy_emptied(toy_seed):
-    """A chain whose first convolution has a mask that has emptied filters 0 and 2; the weights behind it are left."""
-    toy = toy_chain(toy_seed)
-    toy_rows = torch.ones_like(toy.conv1.weight.detach())
-    toy_rows[[0, 2]] = 0
-    toy.conv1.register_buffer("mask", toy_rows)
-    return toy
-
-
-def toy_same_parameters(prune, toy):
-    """Whether the parameters are the same objects after pruning: an optimiser has to know them still."""
-    toy_before = list(toy.parameters())
-    prune(toy, 0.5)
-    return all(new is old for new, old in zip(toy.parameters(), toy_before, strict=True))
-
-
 check.equal("filters that a mask has emptied go first", lambda: filter_l1_pruning(toy_emptied(1), 0.33)["conv1"][[0, 2]],
             [False, False], hint="rank effective_weight(conv), not conv.weight")
-check.equal("in place", lambda: toy_same_parameters(filter_l1_pruning, toy_chain(1)), True, hint="silence_filters sets entries to zero")
+check.equal("in place", lambda: keeps_parameters(filter_l1_pruning, toy_chain(1)), True, hint="silence_filters sets entries to zero")
 ### BEGIN HIDDEN TESTS
 from course_utils import pruning as reference
 
@@ -571,7 +553,7 @@ check.equal("all convolutions of a residual network", lambda: len(unstructured_p
 check.equal("masks are written, and what is masked stays masked", lambda: (lambda toy: [
     int(unstructured_pruning(toy, 0.5)["conv1"][[0, 2]].sum()), int(toy.conv1.mask.sum())])(toy_emptied(1)), [0, 108],
             hint="rank effective_weight(conv), not conv.weight; then set_masks")
-check.equal("in place", lambda: toy_same_parameters(unstructured_pruning, toy_chain(1)), True, hint="set_masks sets entries to zero")
+check.equal("in place", lambda: keeps_parameters(unstructured_pruning, toy_chain(1)), True, hint="set_masks sets entries to zero")
 ### BEGIN HIDDEN TESTS
 from course_utils import pruning as reference
 
@@ -1138,7 +1120,7 @@ check.close("short filters become exactly zero", lambda: toy_stepped(group_lasso
 check.close("threshold 0 changes nothing", lambda: toy_stepped(group_lasso_step, toy_lengths(), 0.0)["0.weight"].flatten(1),
             [[3.0, 4.0], [-5.0, 12.0], [0.0, 0.0]], atol=1e-12,
             hint="0 / 0 is NaN: treat length 0 by itself; an epsilon in the denominator changes the others")
-check.equal("in place", lambda: toy_same_parameters(lambda toy, fraction: group_lasso_step(toy, 1.0), toy_lengths()), True,
+check.equal("in place", lambda: keeps_parameters(lambda toy, fraction: group_lasso_step(toy, 1.0), toy_lengths()), True,
             hint="the optimiser knows the old parameters: change their entries, under torch.no_grad()")
 ### BEGIN HIDDEN TESTS
 from course_utils import pruning as reference

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import symtable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ import nbformat
 from course_utils.checks import Score
 
 
-def bound_names(tree: ast.AST) -> set[str]:
+def bound_names(source: str) -> set[str]:
     """Names that running the code defines at the top level (functions, classes, imports, assignments)."""
-    names = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    imports = (node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
-    return names | {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
-def used_names(tree: ast.AST) -> set[str]:
-    """Names that the code reads."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+def used_names(source: str) -> set[str]:
+    """Names that the code reads at the top level, or as globals within functions and comprehensions."""
+    waiting = [symtable.symtable(source, "<cell>", "exec")]
+    found = {symbol.get_name() for symbol in waiting[0].get_symbols() if symbol.is_referenced()}
+    while waiting:
+        waiting += (children := waiting.pop().get_children())
+        found |= {symbol.get_name() for child in children for symbol in child.get_symbols() if symbol.is_global()}
+    return found
 
 
 def run_with_score(source: str, namespace: dict[str, Any]) -> Score:
@@ -60,20 +64,19 @@ class LabRunner:
 
     def _needed(self, cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
         """Exercise cells, and the ordinary cells that define a name which a check or a needed cell reads, in order."""
-        wanted = set().union(*(used_names(ast.parse(source)) for source in self.checks.values()))
+        wanted = set().union(*map(used_names, self.checks.values()))
         needed = []
         for cell in reversed([cell for cell in cells if cell.id not in self.checks]):
-            tree = ast.parse(cell.source)
-            if self._is_exercise(cell) or bound_names(tree) & wanted:
+            if self._is_exercise(cell) or bound_names(cell.source) & wanted:
                 needed.insert(0, cell)
-                wanted |= used_names(tree)
+                wanted |= used_names(cell.source)
         return needed
 
     def checks_of(self, exercise: str) -> list[str]:
         """Ids of the check cells that grade the exercise: its own, or else those that read its name."""
         if f"check_{exercise}" in self.checks:
             return [f"check_{exercise}"]
-        return [name for name, source in self.checks.items() if exercise in used_names(ast.parse(source))]
+        return [name for name, source in self.checks.items() if exercise in used_names(source)]
 
     def scores(self, exercise: str, value: Any) -> dict[str, Score]:
         """Score of each check cell of the exercise when it is answered by value (a function, a class or a literal)."""

@@ -18,6 +18,7 @@ from torch import nn
 from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
 from course_admin.experiments.pruning import LR, KeepZeros
 from course_utils import packing
+from course_utils.batch_norm import remeasure_batch_norm
 from course_utils.data_files import MissingData
 from course_utils.profiles import Profile
 from course_utils.pruning import global_prune_by_percentage, linear_schedule
@@ -54,13 +55,24 @@ def plain(model: nn.Module, profile: Profile) -> nn.Module:
     return result.eval()
 
 
-def after_training(setting: Setting, *, n_bits: int, by_channel: bool) -> Job:
-    """Round the trained weights and train nothing."""
+def after_training(setting: Setting, *, n_bits: int, by_channel: bool, remeasure: bool = False) -> Job:
+    """Round the trained weights and train nothing; batch-norm statistics may be measured anew."""
     model = setting.profile.load_resnet20()
     with torch.no_grad():
         for _, layer in weighted_layers(model)[1:-1]:
             layer.weight.copy_(linear_quantize(layer.weight, n_bits, per_channel=by_channel))
-    return Job(model, layout="codebook")
+    return Job(_with_own_statistics(model, setting) if remeasure else model, layout="codebook")
+
+
+def lsq_start(setting: Setting, *, n_bits: int) -> Job:
+    """Round the trained weights with the steps that LSQ starts from, measure statistics anew, and train nothing."""
+    model = plain(quantize_model(setting.profile.load_resnet20(), n_bits, LSQ), setting.profile)
+    return Job(_with_own_statistics(model, setting), layout="codebook")
+
+
+def _with_own_statistics(model: nn.Module, setting: Setting) -> nn.Module:
+    profile = setting.profile
+    return remeasure_batch_norm(model, profile.load_dataset(), padding=profile.padding, seed=setting.seed)
 
 
 def aware(setting: Setting, *, n_bits: int, make_quantizer: MakeQuantizer, sparse: bool = False) -> Job:
@@ -110,6 +122,16 @@ def _dense_rows() -> list[Experiment]:
                    partial(after_training, n_bits=bits, by_channel=True), published, target)
         for bits, published, target in ((4, 0.8972, 0.905), (3, 0.7662, 0.85), (2, 0.0899, None))
     ]  # fmt: skip
+    for scope, grid, prepare in (
+        ("layer", "one grid for each layer", partial(after_training, by_channel=False, remeasure=True)),
+        ("channel", "one grid for each channel", partial(after_training, by_channel=True, remeasure=True)),
+        ("lsq", "the steps that LSQ starts from", lsq_start),
+    ):
+        title = f"bits after training, {grid}, batch-norm statistics measured anew"
+        rows += [
+            Experiment(f"round_{scope}_{n}bit_statistics", TABLE, f"{n} {title}", partial(prepare, n_bits=n))
+            for n in (4, 3, 2)
+        ]
     for bits, published, ste_target, lsq_target in (
         (4, 0.9135, 0.920, 0.922), (3, 0.9074, 0.917, 0.921), (2, 0.8600, 0.911, 0.918)
     ):  # fmt: skip

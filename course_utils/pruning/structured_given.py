@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -210,6 +210,30 @@ def toy_chain(seed: int, conv: type[nn.Conv2d] = nn.Conv2d) -> nn.Module:
         conv2=conv(6, 8, 3, padding=1, bias=True), relu2=nn.ReLU(), flatten=nn.Flatten(), fc=nn.Linear(72, 5),
     )  # fmt: skip
     return _randomise(nn.Sequential(layers), seed)
+
+
+def toy_emptied(seed: int) -> nn.Module:
+    """Build a `toy_chain` whose first convolution has a mask without filters 0 and 2; the weights behind it stay."""
+    toy = toy_chain(seed)
+    mask = torch.ones_like(toy.conv1.weight.detach())
+    mask[[0, 2]] = 0
+    toy.conv1.register_buffer("mask", mask)
+    return toy
+
+
+def keeps_parameters(prune: Callable[[nn.Module, float], object], model: nn.Module) -> bool:
+    """Say whether a model has the same parameter objects after pruning: an optimiser knows these and no others.
+
+    Args:
+        prune: Function of a model and a fraction that works in place.
+        model: The model; half of it is pruned.
+
+    Returns:
+        True if no parameter was replaced by another one.
+    """
+    before = list(model.parameters())
+    prune(model, 0.5)
+    return all(new is old for new, old in zip(model.parameters(), before, strict=True))
 
 
 def toy_residual(seed: int) -> ResNet:

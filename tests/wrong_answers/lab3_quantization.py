@@ -120,7 +120,7 @@ def quantize(x, n_bits):
 def quantize(x, n_bits):
     check_array("x", x)
     check_count("n_bits", n_bits, minimum=1, maximum=8)
-    steps = 2**n_bits - 1
+    steps, x = 2**n_bits - 1, np.asarray(x, dtype=np.float64)
     scale = np.ptp(x) / steps
     if scale == 0:
         return np.zeros_like(x, dtype=np.uint8), 0.0, float(np.min(x))
