@@ -1218,9 +1218,7 @@ for fraction in (0.25, 0.5, 0.75):
         criteria[title].append((fraction, before, right[title, fraction].double().mean().item()))
         print(f"{title:20s} {100 * fraction:.0f} % of the filters removed, {count_macs(cut, input_shape)} MACs:",
               f"accuracy {before:.4f} right after, {criteria[title][-1][2]:.4f} finetuned")
-pictures.criteria(criteria);
-
-# %%
+pictures.criteria(criteria)
 print("accuracy above that of random filters of the same network, and its standard error on these images, sqrt(d) / n:")
 for title, chance in (("L1 norm", "random"), ("batch-norm scale", "random"), ("group Lasso", "group Lasso, random")):
     for fraction in (0.25, 0.5, 0.75):
