@@ -13,7 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from course_utils import checkpoints
 from course_utils.profiles import Profile
+from course_utils.resnet import ResNet
 from course_utils.schedules import Schedule
 
 
@@ -26,12 +28,20 @@ class Setting:
         epochs: Epochs of training.
         seed: Seed of shuffling and augmentation, and of initial weights; a starting checkpoint is the same for all.
         folder: Where earlier experiments have left their networks.
+        restarted: Whether the checkpoint is the one that was trained on with more weight decay.
     """
 
     profile: Profile
     epochs: int
     seed: int
     folder: Path
+    restarted: bool = False
+
+    def load_resnet20(self) -> ResNet:
+        """Load the trained network that the experiment starts from."""
+        if self.restarted:
+            return checkpoints.load_resnet20(f"{self.profile.dataset}_restarted")
+        return self.profile.load_resnet20()
 
 
 @dataclass

@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
-from course_admin.experiments.pruning import LR, KeepZeros
+from course_admin.experiments.pruning import LR, KeepZeros, with_own_statistics
 from course_utils import packing
-from course_utils.batch_norm import remeasure_batch_norm
 from course_utils.data_files import MissingData
 from course_utils.profiles import Profile
 from course_utils.pruning import global_prune_by_percentage, linear_schedule
@@ -57,27 +56,22 @@ def plain(model: nn.Module, profile: Profile) -> nn.Module:
 
 def after_training(setting: Setting, *, n_bits: int, by_channel: bool, remeasure: bool = False) -> Job:
     """Round the trained weights and train nothing; batch-norm statistics may be measured anew."""
-    model = setting.profile.load_resnet20()
+    model = setting.load_resnet20()
     with torch.no_grad():
         for _, layer in weighted_layers(model)[1:-1]:
             layer.weight.copy_(linear_quantize(layer.weight, n_bits, per_channel=by_channel))
-    return Job(_with_own_statistics(model, setting) if remeasure else model, layout="codebook")
+    return Job(with_own_statistics(model, setting) if remeasure else model, layout="codebook")
 
 
 def lsq_start(setting: Setting, *, n_bits: int) -> Job:
     """Round the trained weights with the steps that LSQ starts from, measure statistics anew, and train nothing."""
-    model = plain(quantize_model(setting.profile.load_resnet20(), n_bits, LSQ), setting.profile)
-    return Job(_with_own_statistics(model, setting), layout="codebook")
-
-
-def _with_own_statistics(model: nn.Module, setting: Setting) -> nn.Module:
-    profile = setting.profile
-    return remeasure_batch_norm(model, profile.load_dataset(), padding=profile.padding, seed=setting.seed)
+    model = plain(quantize_model(setting.load_resnet20(), n_bits, LSQ), setting.profile)
+    return Job(with_own_statistics(model, setting), layout="codebook")
 
 
 def aware(setting: Setting, *, n_bits: int, make_quantizer: MakeQuantizer, sparse: bool = False) -> Job:
     """Train through the rounding, from the trained network or from the 80 % sparse one (whose zeros stay)."""
-    model = sparse_start(setting) if sparse else setting.profile.load_resnet20()
+    model = sparse_start(setting) if sparse else setting.load_resnet20()
     model = quantize_model(model, n_bits, make_quantizer)
     hooks = {"optimizer": sgd_without_decay_on_steps(model, LR)} | (KeepZeros().as_hooks() if sparse else {})
     finish = functools.partial(plain, profile=setting.profile)
@@ -86,7 +80,7 @@ def aware(setting: Setting, *, n_bits: int, make_quantizer: MakeQuantizer, spars
 
 def aware_while_pruning(setting: Setting, *, n_bits: int, sparsity: float) -> Job:
     """Train through the rounding while 8 % more of all weights go before each epoch of the first half."""
-    model = quantize_model(setting.profile.load_resnet20(), n_bits, per_layer_sparse)
+    model = quantize_model(setting.load_resnet20(), n_bits, per_layer_sparse)
     n_steps = max(1, setting.epochs // 2)
     zeros = KeepZeros(global_prune_by_percentage, lambda epoch: linear_schedule(epoch, n_steps, sparsity), n_steps)
     hooks = {"optimizer": sgd_without_decay_on_steps(model, LR)} | zeros.as_hooks()
@@ -108,7 +102,7 @@ def sparse_start(setting: Setting) -> nn.Module:
     path = setting.folder / f"{record_name(SPARSE_START, profile=setting.profile.name)}.safetensors"
     if not path.is_file():
         raise MissingData(f"{path} is missing: this experiment starts from it; run: course experiment {SPARSE_START}")
-    return packing.load_packed(setting.profile.load_resnet20(), path).eval()
+    return packing.load_packed(setting.load_resnet20(), path).eval()
 
 
 def _dense_rows() -> list[Experiment]:

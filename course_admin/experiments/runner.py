@@ -58,11 +58,12 @@ def run(
         The record's path.
     """
     stem = record_name(experiment.name, seed, profile.name)
-    state_file = folder / ".state" / f"{stem}.{profile.name}.pt"
+    state_file = folder / ".state" / f"{stem}.pt"
     state_file.parent.mkdir(parents=True, exist_ok=True)
     dataset = profile.load_dataset()
     on = runtime.detect(precision=precision, compile=compile)
-    job = experiment.prepare(Setting(profile, EPOCHS.get(profile.name, experiment.epochs), seed, folder))
+    epochs = EPOCHS.get(profile.name, experiment.epochs)
+    job = experiment.prepare(Setting(profile, epochs, seed, folder, experiment.restarted))
     before = training.evaluate(job.model, dataset, on=on)
     job.model.to(memory_format=torch.channels_last)
     history = training.fit(
