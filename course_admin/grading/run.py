@@ -188,7 +188,7 @@ class Run:
             raise  # the course or this machine, not the submission
         except Exception as error:
             reason = f"the grader stumbled over it ({type(error).__name__}: {error}); please report this"
-            self._keep(self._save(Result(submission.student, self.lab.name, "crashed", printable(reason, 1000))))
+            self._finish(submission, {"outcome": "crashed", "reason": reason}, "")
 
     def _executor(self, n_tasks: int) -> Executor:
         if self.options.scheduler and n_tasks:
@@ -314,7 +314,4 @@ class Run:
 def _read(answer: bytes | None) -> dict:
     if answer is None:
         return {"outcome": "crashed", "reason": "the worker that ran it died, twice", "try_again": True}
-    try:
-        return json.loads(answer)
-    except (ValueError, RecursionError) as error:
-        return {"outcome": "crashed", "reason": f"what was executed cannot be read ({error})", "try_again": True}
+    return json.loads(answer)

@@ -18,6 +18,7 @@ CHECKS = "course_utils.checks"
 OF_GRADING = (
     "Checks", "builtins", "__builtins__", "np.testing", "numpy.testing", "torch.testing", "IPython.display",
 )  # fmt: skip
+INSIDE_GRADING = tuple(f"{name}." for name in OF_GRADING)
 # In a submission that has been flagged already, a definition that mentions one of these does not count.
 REACHING_OUT = {
     "_getframe", "currentframe", "stack", "f_back", "f_locals", "f_globals", "settrace", "setprofile", "gc", "ctypes",
@@ -93,13 +94,12 @@ def in_source(source: str) -> list[str]:
 
 def _replaced(node: ast.AST) -> str:
     """What a node replaces of the machinery of grading, by assignment or by setattr; '' for anything else."""
-    inside = tuple(f"{name}." for name in OF_GRADING)
     if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, (ast.Store, ast.Del)):
         target = _text(node)
-        return target if target.startswith(inside) else ""
-    if isinstance(node, ast.Call) and node.args and _text(node.func) in ("setattr", "delattr"):
+        return target if target.startswith(INSIDE_GRADING) else ""
+    if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in ("setattr", "delattr"):
         target = _text(node.args[0])
-        return f"a part of {target}" if target in OF_GRADING or target.startswith(inside) else ""
+        return f"a part of {target}" if target in OF_GRADING or target.startswith(INSIDE_GRADING) else ""
     return ""
 
 

@@ -112,6 +112,7 @@ def test_nothing_that_is_handed_in_ends_the_run(built, notebooks, monkeypatch):
         os.makedirs(odd)
     except OSError:
         odd = b""  # macOS has no such names
+    grade_lab(built.lab("1"), NbgraderCourse(built), OPTIONS)
     write = Run._write_autograded
 
     def stumble(self, submission, execution, result):
@@ -120,7 +121,9 @@ def test_nothing_that_is_handed_in_ends_the_run(built, notebooks, monkeypatch):
         return write(self, submission, execution, result)
 
     monkeypatch.setattr(Run, "_write_autograded", stumble)
-    results = {result.student: result for result in grade_lab(built.lab("1"), NbgraderCourse(built), OPTIONS)}
+    again = dataclasses.replace(OPTIONS, force=True)
+    results = {result.student: result for result in grade_lab(built.lab("1"), NbgraderCourse(built), again)}
+    assert not (built.root / "autograded" / "ben" / "lab1_tiny").exists()  # what the run before has left
     assert [results[name].points for name in ("ada", "cleo")] == [4.0, 4.0]
     assert results["ben"].outcome == "crashed"
     assert "stumbled over it (RecursionError: too \N{REPLACEMENT CHARACTER}[2Jdeep" in results["ben"].reason
