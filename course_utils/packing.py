@@ -33,7 +33,7 @@ from torch import nn
 
 from course_utils.checkpoints import check_fit, save_weights
 from course_utils.data_files import DamagedData, MissingData
-from course_utils.resnet import weighted_layers
+from course_utils.resnet import check_weights_are_parameters, weighted_layers
 
 LAYOUTS = ("bitmap", "csr", "codebook")
 PARTS = ("bitmap", "values", "row_starts", "columns", "codes", "codebook")  # what `unpack` may find of a weight
@@ -71,17 +71,13 @@ def save_packed(model: nn.Module, path: str | Path, layout: str = "bitmap") -> i
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {sorted(LAYOUTS)}, got {layout!r}")
+    check_weights_are_parameters(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise TypeError(f"{name} must be float32 to be packed, got {tensor.dtype}; call model.float() first")
     shapes = {}
     for name in _weight_names(model):
-        if name not in tensors:
-            raise ValueError(
-                f"{name} is no parameter of the model but computed at each forward pass, so it cannot be packed. After "
-                'torch.nn.utils.prune call its remove(layer, "weight") first'
-            )
         weight = tensors.pop(name)
         shapes[name] = list(weight.shape)
         parts = pack(weight, layout)

@@ -138,3 +138,22 @@ def weighted_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
         (name, module) pairs; `module.weight` is the tensor that pruning and quantization work on.
     """
     return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def check_weights_are_parameters(model: nn.Module) -> None:
+    """Refuse a model in which a layer's weight is computed from something else at each forward pass.
+
+    `torch.nn.utils.prune` leaves layers like that: what is set to zero in such a weight comes back.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        ValueError: If there is such a layer; the message names all of them.
+    """
+    computed = [f"{name}.weight" for name, layer in weighted_layers(model) if "weight" not in layer._parameters]
+    if computed:
+        raise ValueError(
+            f"weights must be parameters of the model; {computed} are computed at each forward pass. After "
+            'torch.nn.utils.prune call its remove(layer, "weight") first'
+        )

@@ -154,17 +154,17 @@ def cpu_capabilities() -> dict[str, bool]:
 
 def processor_name() -> str:
     """Return the processor's name as the operating system tells it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def processor_maker() -> str:
     """Return the processor's maker as the processor tells it, for example "GenuineIntel"; "" where nobody says."""
-    maker = _cpuinfo("vendor_id") or platform.processor()  # on Windows "AMD64 Family 25 Model 97, AuthenticAMD"
+    maker = cpuinfo("vendor_id") or platform.processor()  # on Windows "AMD64 Family 25 Model 97, AuthenticAMD"
     return maker.rpartition(", ")[2]
 
 
 @functools.cache
-def _cpuinfo(entry: str) -> str:
+def cpuinfo(entry: str) -> str:
     """The first value of an entry of Linux's /proc/cpuinfo; "" if there is none."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as stream:
         for line in stream:

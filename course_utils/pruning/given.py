@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from course_utils.resnet import weighted_layers
+from course_utils.resnet import check_weights_are_parameters, weighted_layers
 
 Masks = dict[str, torch.Tensor]
 
@@ -56,12 +56,7 @@ def check_prunable(name: str, model: nn.Module) -> None:
         raise TypeError(f"{name} must be a torch module, got a {type(model).__name__}")
     if not weighted_layers(model):
         raise ValueError(f"{name} must have a convolution or linear layer, got a {type(model).__name__} without any")
-    computed = [layer_name for layer_name, layer in weighted_layers(model) if "weight" not in layer._parameters]
-    if computed:
-        raise ValueError(
-            f"{name} must have weights that are parameters; those of {computed} are computed at each forward pass. "
-            'After torch.nn.utils.prune call its remove(layer, "weight") first'
-        )
+    check_weights_are_parameters(model)
 
 
 def apply_masks(model: nn.Module, masks: Masks) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from course_utils import augment
+from course_utils import augment, runtime
 from course_utils.data import Dataset
 from course_utils.latency import Latency, measure_latency
 
@@ -207,11 +207,8 @@ def normalised(dataset: Dataset, images: torch.Tensor) -> np.ndarray:
 def int8_instructions() -> list[str]:
     """Name this processor's instructions for 8-bit products, as the operating system lists them; [] if none is
     known."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as stream:
-        for line in stream:
-            if line.startswith(("flags", "Features")):
-                return sorted(INT8_FLAGS & set(line.split()))
-    return []
+    flags = runtime.cpuinfo("flags") or runtime.cpuinfo("Features")
+    return sorted(INT8_FLAGS & set(flags.split()))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 from torch import nn
+from torch.nn.utils import prune as torch_prune
 
 from course_utils import accounting, latency, packing
 from course_utils.data_files import DamagedData, MissingData
@@ -196,7 +197,7 @@ def test_latency_refuses_senseless_numbers(options):
 
 def pruned_by_torch() -> nn.Module:
     model = tiny_model()
-    torch.nn.utils.prune.l1_unstructured(model.conv1, "weight", 0.5)
+    torch_prune.l1_unstructured(model.conv1, "weight", 0.5)
     return model
 
 
@@ -205,7 +206,7 @@ def test_weights_that_are_computed_anew_are_refused_with_advice(tmp_path):
         with pytest.raises(ValueError, match=r"conv1.*After torch.nn.utils.prune call its remove"):
             refused(pruned_by_torch())
     model = pruned_by_torch()
-    torch.nn.utils.prune.remove(model.conv1, "weight")
+    torch_prune.remove(model.conv1, "weight")
     assert packing.save_packed(model, tmp_path / "m") > 0
 
 

@@ -85,7 +85,7 @@ def test_bf16_is_chosen_exactly_where_the_processor_is_fast_at_it(monkeypatch, m
 
 def test_the_maker_is_read_from_either_kind_of_text(monkeypatch):
     for told, maker in (("GenuineIntel", "GenuineIntel"), ("", "AuthenticAMD")):
-        monkeypatch.setattr(runtime, "_cpuinfo", lambda entry, told=told: told)
+        monkeypatch.setattr(runtime, "cpuinfo", lambda entry, told=told: told)
         monkeypatch.setattr(runtime.platform, "processor", lambda: "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD")
         assert runtime.processor_maker() == maker
 
