@@ -8,6 +8,8 @@ whichever device the images are on.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
@@ -31,11 +33,76 @@ def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, .
         raise TypeError(f"images must be uint8 (values 0 to 255), got {images.dtype}; were they normalised already?")
     if not len(mean) == len(std) == images.shape[1]:
         raise ValueError(f"images have {images.shape[1]} channels, got {len(mean)} means and {len(std)} deviations")
-    shape = (1, -1, 1, 1)
-    scale = (1 / (255 * torch.tensor(std, dtype=torch.float32))).view(shape).to(images.device)
-    shift = (-torch.tensor(mean, dtype=torch.float32) / torch.tensor(std)).view(shape).to(images.device)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     pixels = images.contiguous(memory_format=torch.channels_last).float()
     return pixels.mul_(scale).add_(shift)
+
+
+@functools.lru_cache(maxsize=32)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """1 / (255 std) and -mean / std, shape (1, C, 1, 1), kept on the device: copying them there would wait for it."""
+    deviations = torch.tensor(std, dtype=torch.float32)
+    scale, shift = 1 / (255 * deviations), -torch.tensor(mean, dtype=torch.float32) / deviations
+    return scale.view(1, -1, 1, 1).to(device), shift.view(1, -1, 1, 1).to(device)
+
+
+def draw_offsets(n: int, padding: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw where the window of each image begins in the padded image.
+
+    Args:
+        n: Number of images.
+        padding: Largest shift in pixels.
+        generator: Source of randomness, on the CPU, so that every device sees the same offsets.
+
+    Returns:
+        Rows and columns, shape (2, n), int64, from 0 to 2 padding; padding itself is no shift.
+    """
+    return torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
+
+
+def draw_mirrors(n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw which images are mirrored.
+
+    Args:
+        n: Number of images.
+        generator: Source of randomness, on the CPU.
+
+    Returns:
+        Shape (n, 1, 1, 1), bool, True with probability 1/2.
+    """
+    return torch.randint(0, 2, (n, 1, 1, 1), generator=generator).bool()
+
+
+def crop(images: torch.Tensor, padding: int, offsets: torch.Tensor) -> torch.Tensor:
+    """Pad each image with black and cut a window of its size out.
+
+    Args:
+        images: Shape (N, C, H, W), any dtype.
+        padding: Pixels added to every side.
+        offsets: Shape (2, N), int64, on the images' device: row and column of each window's first pixel.
+
+    Returns:
+        Shape (N, C, H, W), same dtype.
+    """
+    n, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)  # (N, C, H + 2p, W + 2p)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p + 1, 2p + 1, H, W), a view
+    return windows[torch.arange(n, device=images.device), :, offsets[0], offsets[1]]
+
+
+def mirror(images: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Mirror some images left to right.
+
+    Args:
+        images: Shape (N, C, H, W), any dtype.
+        mirrored: Shape (N, 1, 1, 1), bool, on the images' device.
+
+    Returns:
+        Shape (N, C, H, W), same dtype.
+    """
+    return torch.where(mirrored, images.flip(-1), images)
 
 
 def random_crop(images: torch.Tensor, padding: int, generator: torch.Generator) -> torch.Tensor:
@@ -44,18 +111,14 @@ def random_crop(images: torch.Tensor, padding: int, generator: torch.Generator) 
     Args:
         images: Shape (N, C, H, W), any dtype.
         padding: Largest shift in pixels; 0 returns the images as they are.
-        generator: Source of the offsets, on the CPU, so that every device draws the same ones.
+        generator: Source of the offsets, on the CPU.
 
     Returns:
         Shape (N, C, H, W), same dtype.
     """
     if padding == 0:
         return images
-    n, _, height, width = images.shape
-    offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=generator).to(images.device)
-    padded = F.pad(images, (padding,) * 4)  # (N, C, H + 2p, W + 2p)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p + 1, 2p + 1, H, W), a view
-    return windows[torch.arange(n, device=images.device), :, offsets[0], offsets[1]]
+    return crop(images, padding, draw_offsets(len(images), padding, generator).to(images.device))
 
 
 def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -68,8 +131,7 @@ def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     Returns:
         Shape (N, C, H, W), same dtype.
     """
-    mirrored = torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator).bool().to(images.device)
-    return torch.where(mirrored, images.flip(-1), images)
+    return mirror(images, draw_mirrors(len(images), generator).to(images.device))
 
 
 def pad_crop_flip(images: torch.Tensor, generator: torch.Generator, padding: int = 4) -> torch.Tensor:

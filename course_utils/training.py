@@ -181,11 +181,26 @@ class _Loop:
         """Yield the current epoch's batches: images (B, C, H, W) float32, augmented, and labels (B,)."""
         images, labels = self.dataset.split("train")
         settings, generator = self.settings, torch.Generator().manual_seed(self.seed())
-        order = torch.randperm(len(labels), generator=generator).to(images.device)
-        for chosen in order.split(settings.batch_size)[: self.state.steps_per_epoch]:
-            batch = augment.random_crop(images[chosen], settings.padding, generator)
-            batch = augment.random_flip(batch, generator) if settings.flip else batch
-            yield augment.normalise(batch, self.dataset.mean, self.dataset.std), labels[chosen]
+        order = torch.randperm(len(labels), generator=generator)
+        chosen = torch.stack(order.split(settings.batch_size)[: self.state.steps_per_epoch])
+        offsets, mirrored = self.draw(*chosen.shape, generator)
+        for index, offset, mirror in zip(*(t.to(images.device) for t in (chosen, offsets, mirrored)), strict=True):
+            batch = augment.crop(images[index], settings.padding, offset) if settings.padding else images[index]
+            batch = augment.mirror(batch, mirror) if settings.flip else batch
+            yield augment.normalise(batch, self.dataset.mean, self.dataset.std), labels[index]
+
+    def draw(self, n_batches: int, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw an epoch's augmentation at once: offsets (batches, 2, n), mirrored (batches, n, 1, 1, 1).
+
+        Each step's numbers would otherwise be copied to the device one by one, and each copy waits for the device.
+        """
+        offsets, mirrored = torch.zeros(n_batches, 2, n, dtype=torch.int64), torch.zeros(n_batches, n, 1, 1, 1).bool()
+        for batch in range(n_batches):
+            if self.settings.padding:
+                offsets[batch] = augment.draw_offsets(n, self.settings.padding, generator)
+            if self.settings.flip:
+                mirrored[batch] = augment.draw_mirrors(n, generator)
+        return offsets, mirrored
 
     def train_epoch(self, bar: tqdm) -> dict[str, float]:
         """Train for one epoch; return its row of the history, without the test accuracy."""

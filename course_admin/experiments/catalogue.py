@@ -18,6 +18,8 @@ from course_utils.profiles import Profile
 from course_utils.resnet import ResNet
 from course_utils.schedules import Schedule
 
+WEIGHT_DECAY = 5e-4
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -56,6 +58,7 @@ class Job:
         layout: How `course_utils.packing` writes the result: `"bitmap"`, `"csr"` or `"codebook"`.
         finish: Makes the ordinary network that is packed from the trained one; None where it is one already.
         schedule: Factor of the rate as a function of progress, or its name.
+        weight_decay: L2 penalty on the weights.
     """
 
     model: nn.Module
@@ -65,6 +68,7 @@ class Job:
     layout: str = "bitmap"
     finish: Callable[[nn.Module], nn.Module] | None = None
     schedule: str | Schedule = "cosine"
+    weight_decay: float = WEIGHT_DECAY
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import nn
 
-from course_admin.experiments.catalogue import Experiment, Job, Setting
+from course_admin.experiments.catalogue import WEIGHT_DECAY, Experiment, Job, Setting
 from course_utils import runtime, schedules
 from course_utils.convnet import ConvNet
 from course_utils.data import Dataset
@@ -74,19 +74,19 @@ class PruneWhileTraining:
             self.keep(state)
 
 
-def trained(setting: Setting, *, schedule: str | Schedule) -> Job:
+def trained(setting: Setting, *, schedule: str | Schedule, weight_decay: float = WEIGHT_DECAY) -> Job:
     """Train the ConvNet and prune nothing."""
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed)
-    return Job(model, FULL.lr, setting.epochs, schedule=schedule)
+    return Job(model, FULL.lr, setting.epochs, schedule=schedule, weight_decay=weight_decay)
 
 
-def pruned(setting: Setting, *, prune: Prune) -> Job:
+def pruned(setting: Setting, *, prune: Prune, schedule: str | Schedule = MULTI_STEP) -> Job:
     """Train the ConvNet and remove half of it on the way."""
     conv = SparseConv2d if prune is unstructured_pruning else nn.Conv2d
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed, conv)
     steps = PruneWhileTraining(prune, structured_plan_for(setting.profile))
     hooks = {"before_epoch": steps.before_epoch, "after_step": steps.after_step}
-    return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=MULTI_STEP)
+    return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=schedule)
 
 
 def _row(name: str, title: str, prepare: Callable[[Setting], Job], **numbers: float) -> Experiment:
@@ -101,4 +101,10 @@ EXPERIMENTS = [
          partial(pruned, prune=filter_l1_pruning)),
     _row("convnet_weights_50", "half of the weights gone by epoch 50; published at or above the unpruned network",
          partial(pruned, prune=unstructured_pruning)),
+    _row("convnet_multistep_decay", "100 epochs, rate divided by 10 every 25 epochs, weight decay 0.001",
+         partial(trained, schedule=MULTI_STEP, weight_decay=2 * WEIGHT_DECAY), published=0.9183, target=0.92),
+    _row("convnet_filters_50_cosine", "half of the filters gone by epoch 50, cosine",
+         partial(pruned, prune=filter_l1_pruning, schedule="cosine")),
+    _row("convnet_weights_50_cosine", "half of the weights gone by epoch 50, cosine",
+         partial(pruned, prune=unstructured_pruning, schedule="cosine")),
 ]  # fmt: skip

@@ -15,14 +15,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
+from course_admin.experiments.catalogue import WEIGHT_DECAY, Experiment, Job, Setting, record_name
 from course_admin.experiments.pruning import LR, KeepZeros, with_own_statistics
 from course_utils import packing
 from course_utils.data_files import MissingData
 from course_utils.profiles import Profile
 from course_utils.pruning import global_prune_by_percentage, linear_schedule
 from course_utils.quantization import LSQ, SparseSTEQuantize, STEQuantize, linear_quantize, quantize_model
-from course_utils.quantization.given import Quantizer
+from course_utils.quantization.given import Quantizer, round_through, scale_gradient
 from course_utils.quantization.training import sgd_without_decay_on_steps
 from course_utils.resnet import weighted_layers
 
@@ -40,6 +40,32 @@ def per_channel(weight: torch.Tensor, n_bits: int) -> Quantizer:
 def per_layer_sparse(weight: torch.Tensor, n_bits: int) -> Quantizer:
     """The published quantizer for sparse weights with its mask put right: zeros stay, the others get a grid."""
     return lambda w: SparseSTEQuantize.apply(w, n_bits)
+
+
+class ChannelLSQ(nn.Module):
+    """LSQ with a learned step for each output channel: w -> round(clip(w / s_c, -Q_N, Q_P)) s_c.
+
+    Source:
+        Esser et al., "Learned step size quantization" (2020), equations 1 to 3, with N the weights of one channel.
+    """
+
+    def __init__(self, weight: torch.Tensor, n_bits: int):
+        """Start from s_c = 2 mean|w_c| / sqrt(Q_P).
+
+        Args:
+            weight: The weight as trained in float, shape (output channels, ...).
+            n_bits: From 2 on.
+        """
+        super().__init__()
+        self.largest = 2 ** (n_bits - 1) - 1
+        start = 2 * weight.detach().abs().mean(tuple(range(1, weight.ndim)), keepdim=True) / self.largest**0.5
+        self.step_size = nn.Parameter(start.clamp(min=1e-8))
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the quantized weight."""
+        factor = (weight[0].numel() * self.largest) ** -0.5
+        step = scale_gradient(self.step_size.abs().clamp(min=1e-8), factor)
+        return round_through((weight / step).clamp(-self.largest - 1, self.largest)) * step
 
 
 def plain(model: nn.Module, profile: Profile) -> nn.Module:
@@ -69,13 +95,23 @@ def lsq_start(setting: Setting, *, n_bits: int) -> Job:
     return Job(with_own_statistics(model, setting), layout="codebook")
 
 
-def aware(setting: Setting, *, n_bits: int, make_quantizer: MakeQuantizer, sparse: bool = False) -> Job:
+def aware(
+    setting: Setting,
+    *,
+    n_bits: int,
+    make_quantizer: MakeQuantizer,
+    sparse: bool = False,
+    lr: float = LR,
+    weight_decay: float = WEIGHT_DECAY,
+) -> Job:
     """Train through the rounding, from the trained network or from the 80 % sparse one (whose zeros stay)."""
     model = sparse_start(setting) if sparse else setting.load_resnet20()
     model = quantize_model(model, n_bits, make_quantizer)
-    hooks = {"optimizer": sgd_without_decay_on_steps(model, LR)} | (KeepZeros().as_hooks() if sparse else {})
+    hooks = {"optimizer": sgd_without_decay_on_steps(model, lr, weight_decay)}
+    if sparse:
+        hooks |= KeepZeros().as_hooks()
     finish = functools.partial(plain, profile=setting.profile)
-    return Job(model, LR, setting.epochs, hooks, layout="codebook", finish=finish)
+    return Job(model, lr, setting.epochs, hooks, "codebook", finish, weight_decay=weight_decay)
 
 
 def aware_while_pruning(setting: Setting, *, n_bits: int, sparsity: float) -> Job:
@@ -136,7 +172,18 @@ def _dense_rows() -> list[Experiment]:
             Experiment(f"qat_lsq_{bits}bit", TABLE, f"{bits} bits, 20 epochs, learned steps (LSQ)",
                        partial(aware, n_bits=bits, make_quantizer=LSQ), None, lsq_target,
                        seeds=(0, 1, 2) if bits == 2 else (0,)),
+            Experiment(f"qat_lsq_{bits}bit_channel", TABLE, f"{bits} bits, 20 epochs, a learned step for each channel",
+                       partial(aware, n_bits=bits, make_quantizer=ChannelLSQ), None, lsq_target,
+                       seeds=(0, 1, 2) if bits == 2 else (0,)),
         ]  # fmt: skip
+    rows += [
+        Experiment(f"qat_lsq_2bit_{suffix}", TABLE, f"2 bits, 20 epochs, learned steps (LSQ), {what}",
+                   partial(aware, n_bits=2, make_quantizer=LSQ, **options), None, 0.918, seeds=(0, 1, 2))
+        for suffix, what, options in (
+            ("decay", "a quarter of the weight decay", {"weight_decay": WEIGHT_DECAY / 4}),
+            ("rate", "peak rate 0.05", {"lr": 0.05}),
+        )
+    ]  # fmt: skip
     return rows
 
 

@@ -30,7 +30,7 @@ from course_utils.files import replacing
 from course_utils.profiles import Profile
 
 EPOCHS = {"quick": 2}  # in the full profile the experiment says how many
-OPTIMIZER = {"momentum": 0.9, "weight_decay": 5e-4}
+MOMENTUM = 0.9
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
     history = training.fit(
         job.model, dataset, epochs=job.epochs, lr=job.lr, schedule=job.schedule, batch_size=profile.batch_size,
         padding=profile.padding, seed=seed, on=on, resume_file=state_file if job.epochs else None, progress=progress,
-        **OPTIMIZER, **job.hooks,
+        momentum=MOMENTUM, weight_decay=job.weight_decay, **job.hooks,
     )  # fmt: skip
     packed = folder / f"{stem}.safetensors"
     result = job.finish(job.model) if job.finish is not None else job.model.cpu()
@@ -105,7 +105,8 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
         "epochs": job.epochs,
         "lr": job.lr,
         "schedule": schedules.describe(job.schedule),
-        **OPTIMIZER,
+        "momentum": MOMENTUM,
+        "weight_decay": job.weight_decay,
         "batch_size": profile.batch_size,
         "seed": seed,
         "layout": job.layout,

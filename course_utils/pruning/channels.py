@@ -193,6 +193,6 @@ def keep_silent(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Callable
     @torch.no_grad()
     def silence(*_ignored: object) -> None:
         for tensor, removed in silenced:
-            tensor[removed] = 0
+            tensor.masked_fill_(removed.view(-1, *[1] * (tensor.ndim - 1)), 0)
 
     return silence

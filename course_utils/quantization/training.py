@@ -60,17 +60,18 @@ def finetune(
     return trained.eval()
 
 
-def sgd_without_decay_on_steps(model: nn.Module, lr: float) -> torch.optim.SGD:
-    """Build the course's SGD, with weight decay 5e-4 on everything but parameters named step_size.
+def sgd_without_decay_on_steps(model: nn.Module, lr: float, weight_decay: float = 5e-4) -> torch.optim.SGD:
+    """Build the course's SGD, with weight decay on everything but parameters named step_size.
 
     Args:
         model: The model to train.
         lr: Peak learning rate.
+        weight_decay: L2 penalty on all other parameters.
 
     Returns:
         The optimiser.
     """
-    optimizer = sgd(model, lr)
+    optimizer = sgd(model, lr, weight_decay=weight_decay)
     steps = [parameter for name, parameter in model.named_parameters() if name.endswith("step_size")]
     if steps:
         group = optimizer.param_groups[0]
