@@ -103,8 +103,8 @@ EXPERIMENTS = [
          partial(pruned, prune=unstructured_pruning)),
     _row("convnet_multistep_decay", "100 epochs, rate divided by 10 every 25 epochs, weight decay 0.001",
          partial(trained, schedule=MULTI_STEP, weight_decay=2 * WEIGHT_DECAY), published=0.9183, target=0.92),
-    _row("convnet_filters_50_cosine", "half of the filters gone by epoch 50, cosine",
-         partial(pruned, prune=filter_l1_pruning, schedule="cosine")),
-    _row("convnet_weights_50_cosine", "half of the weights gone by epoch 50, cosine",
-         partial(pruned, prune=unstructured_pruning, schedule="cosine")),
+    _row("convnet_filters_50_cosine", "half of the filters gone by epoch 50, cosine after a warm-up",
+         partial(pruned, prune=filter_l1_pruning, schedule="warmup_cosine")),
+    _row("convnet_weights_50_cosine", "half of the weights gone by epoch 50, cosine after a warm-up",
+         partial(pruned, prune=unstructured_pruning, schedule="warmup_cosine")),
 ]  # fmt: skip

@@ -28,7 +28,6 @@ LONGER_95 = (  # suffix of the name, epochs, peak rate, weight decay
     ("rate", 20, 0.1, 5e-4),
     ("60epochs", 60, 0.1, 5e-4),
     ("60epochs_decay", 60, 0.1, 1e-4),
-    ("180epochs", 180, 0.1, 5e-4),
     ("180epochs_decay", 180, 0.1, 1e-4),
 )
 

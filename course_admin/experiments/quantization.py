@@ -178,10 +178,10 @@ def _dense_rows() -> list[Experiment]:
         ]  # fmt: skip
     rows += [
         Experiment(f"qat_lsq_2bit_{suffix}", TABLE, f"2 bits, 20 epochs, learned steps (LSQ), {what}",
-                   partial(aware, n_bits=2, make_quantizer=LSQ, **options), None, 0.918, seeds=(0, 1, 2))
-        for suffix, what, options in (
-            ("decay", "a quarter of the weight decay", {"weight_decay": WEIGHT_DECAY / 4}),
-            ("rate", "peak rate 0.05", {"lr": 0.05}),
+                   partial(aware, n_bits=2, make_quantizer=LSQ, **options), None, 0.918, seeds)
+        for suffix, what, options, seeds in (
+            ("decay", "a quarter of the weight decay", {"weight_decay": WEIGHT_DECAY / 4}, (0, 1)),
+            ("rate", "peak rate 0.05", {"lr": 0.05}, (0,)),
         )
     ]  # fmt: skip
     return rows

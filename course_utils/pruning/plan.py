@@ -28,7 +28,7 @@ class PruningPlan:
         challenge_epochs: Epochs that an entry of the closing challenge may train.
         lr: Learning rate at the start of every finetuning run.
         levels: Sparsities of the comparison.
-        scan_levels: Sparsities of the sensitivity scan.
+        scan_levels: Sparsities of the sensitivity scan; the first is 0.
     """
 
     n_train: int | None
@@ -56,7 +56,7 @@ PLANS = {
         challenge_epochs=8,
         lr=0.02,
         levels=(0.0, 0.5, 0.8, 0.9, 0.95),
-        scan_levels=(0.6, 0.8, 0.9, 0.95),
+        scan_levels=(0.0, 0.4, 0.6, 0.8, 0.9, 0.95),
     ),
     "full": PruningPlan(
         n_train=None,
@@ -69,7 +69,7 @@ PLANS = {
         challenge_epochs=60,
         lr=0.02,
         levels=(0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
-        scan_levels=(0.2, 0.4, 0.6, 0.8, 0.9, 0.95),
+        scan_levels=(0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95),
     ),
 }
 

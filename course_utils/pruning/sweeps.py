@@ -198,7 +198,7 @@ def sensitivity_scan(
 
     Args:
         model: The network; its weights are changed on the way and restored.
-        levels: Sparsities of the one layer.
+        levels: Sparsities of the one layer; 0, which prunes nothing, is measured once for all layers.
         mask_of: Function of a weight and a sparsity that returns the mask, like `pruning.magnitude_mask`.
         accuracy: Function of a model.
 
@@ -209,11 +209,15 @@ def sensitivity_scan(
         Han, Pool, Tran and Dally (2015), section 5 and figure 6 (sensitivity of each layer to pruning).
     """
     layers = weighted_layers(model)
+    unpruned = accuracy(model) if 0 in levels else None
     curves = {}
     for name, layer in tqdm(layers, desc="sensitivity scan", unit="layer", file=sys.stdout, mininterval=5.0, ncols=110):
         dense = layer.weight.detach().clone()
         curves[name] = []
         for level in levels:
+            if level == 0:
+                curves[name].append(unpruned)
+                continue
             with torch.no_grad():
                 layer.weight.masked_fill_(~mask_of(dense, level), 0.0)
             curves[name].append(accuracy(model))
@@ -247,7 +251,7 @@ def tolerated_sparsity(
 
     Args:
         curves: Layer name -> accuracy at each level, as `sensitivity_scan` returns it.
-        levels: The levels, rising, above 0.
+        levels: The levels, rising.
         lowest: The lowest accuracy that is accepted.
 
     Returns:

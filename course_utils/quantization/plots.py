@@ -72,10 +72,10 @@ def bits_and_accuracy(curves: Mapping[str, Mapping[int, float]], dense_accuracy:
 
 
 def finetuned(rows: Sequence[Mapping[str, float]], dense_accuracy: float) -> Figure:
-    """Accuracy before and after finetuning: for each run a line from a hollow to a full dot.
+    """Accuracy of each run in three states: rounded (hollow), with statistics of its own (bar), trained (full dot).
 
     Args:
-        rows: With "name", "bits", "before" and "after".
+        rows: With "name", "bits", "before", "own" and "after".
         dense_accuracy: Accuracy of the float network.
 
     Returns:
@@ -87,9 +87,10 @@ def finetuned(rows: Sequence[Mapping[str, float]], dense_accuracy: float) -> Fig
         color = plots.COLORS["highlight"] if "LSQ" in row["name"] else plots.COLORS["quantized"]
         axes.plot([row["before"], row["after"]], [place, place], color=color, linewidth=1.2, linestyle="-")
         axes.plot([row["before"]], [place], "o", color=color, mfc="white")
+        axes.plot([row["own"]], [place], "|", color=color, markersize=12, markeredgewidth=2)
         axes.plot([row["after"]], [place], "o", color=color)
     axes.set_yticks(range(len(rows)), [f"{row['name']}, {row['bits']} bits" for row in rows])
-    axes.set(xlabel="accuracy: hollow before finetuning, full after; dashed: the float network", xlim=(0, 1))
+    axes.set(xlabel="accuracy: circle rounded, bar with statistics of its own, dot trained; dashed: the float network", xlim=(0, 1))
     axes.invert_yaxis()
     return figure
 

@@ -157,7 +157,7 @@ def test_pictures_are_drawn(tmp_path):
     weight = tiny_model().stage1[0].conv1.weight.detach()
     pictures.before_and_after(weight, linear_quantize(weight, 3), "a layer")
     pictures.bits_and_accuracy({"per tensor, asymmetric": {8: 0.9, 2: 0.1}, "another": {8: 0.9, 2: 0.3}}, 0.92)
-    pictures.finetuned([{"name": "LSQ", "bits": 2, "before": 0.1, "after": 0.8}], 0.9)
+    pictures.finetuned([{"name": "LSQ", "bits": 2, "before": 0.1, "own": 0.6, "after": 0.8}], 0.9)
     pictures.two_grids(weight, {"one": linear_quantize(weight, 2), "two": linear_quantize(weight, 4)})
     model = tiny_model()
     global_prune_by_percentage(model, 0.5)
