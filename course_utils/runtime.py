@@ -49,10 +49,11 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def describe(self) -> str:
-        """Return one line that says device, precision, threads and torch version."""
+        """Return one line that says device, precision, a CPU's threads and torch version."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor_name()
         compiled = ", compiled" if self.compile else ""
-        return f"{self.device} ({name}), {self.precision}{compiled}, {self.threads} threads, torch {torch.__version__}"
+        threads = f", {self.threads} threads" if self.device.type == "cpu" else ""
+        return f"{self.device} ({name}), {self.precision}{compiled}{threads}, torch {torch.__version__}"
 
 
 def detect(

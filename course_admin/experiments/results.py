@@ -10,6 +10,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -169,11 +170,11 @@ def _line(row: Row, machines: dict[str, str]) -> str:
     if len(records) > 1:
         measured += f" ({min(row.accuracies):.4f} to {max(row.accuracies):.4f}, {len(records)} seeds)"
     difference = "-" if experiment.published is None else f"{mean - experiment.published:+.4f}"
-    first = records[0]
+    first, best = records[0], statistics.mean(record["best_epoch_test_accuracy"] for record in records)
     size = f"{first['packed_bytes']} ({first['dense_bytes'] / first['packed_bytes']:.1f})"
     minutes = f"{first['training_seconds'] / 60:.0f}" if first["epochs"] else "-"
     return (
-        f"{start} {measured} | {difference} | {first['best_epoch_test_accuracy']:.4f} | {first['sparsity']:.3f} | "
+        f"{start} {measured} | {difference} | {best:.4f} | {first['sparsity']:.3f} | "
         f"{size} | {minutes} | {machines[_machine(first)]} |"
     )
 
@@ -181,10 +182,12 @@ def _line(row: Row, machines: dict[str, str]) -> str:
 def _draw_histories(rows: list[Row], path: Path) -> None:
     """Draw test accuracy after each epoch, one line an experiment, the published number as a mark at the end."""
     figure, axes = _canvas()
-    for row in rows:
+    n_styles = len(rcParams["axes.prop_cycle"])
+    for number, row in enumerate(rows):
         record = row.records[0]
+        marker = "" if number < n_styles else "o"  # the styles of lines start again
         epochs = range(1, len(record["history"]["test_accuracy"]) + 1)
-        (line,) = axes.plot(epochs, record["history"]["test_accuracy"], label=row.experiment.name)
+        (line,) = axes.plot(epochs, record["history"]["test_accuracy"], marker=marker, ms=4, label=row.experiment.name)
         if row.experiment.published is not None:
             axes.plot(len(epochs), row.experiment.published, "x", color=line.get_color())
     axes.locator_params(axis="x", integer=True)

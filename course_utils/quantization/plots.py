@@ -90,7 +90,7 @@ def finetuned(rows: Sequence[Mapping[str, float]], dense_accuracy: float) -> Fig
         axes.plot([row["own"]], [place], "|", color=color, markersize=12, markeredgewidth=2)
         axes.plot([row["after"]], [place], "o", color=color)
     axes.set_yticks(range(len(rows)), [f"{row['name']}, {row['bits']} bits" for row in rows])
-    axes.set(xlabel="accuracy: circle rounded, bar with statistics of its own, dot trained; dashed: the float network", xlim=(0, 1))
+    axes.set(xlabel="accuracy: circle rounded, bar own statistics, dot trained; dashed: float network", xlim=(0, 1))
     axes.invert_yaxis()
     return figure
 

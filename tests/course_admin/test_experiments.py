@@ -147,7 +147,7 @@ def levels(packed: dict[str, torch.Tensor], name: str) -> list[int]:
     return [len(row[row != 0].unique()) for row in packed[name].flatten(1)]
 
 
-@pytest.mark.parametrize("make_quantizer", [quantization.per_channel, quantization.LSQ])
+@pytest.mark.parametrize("make_quantizer", [quantization.per_channel, quantization.LSQ, quantization.ChannelLSQ])
 def test_quantization_aware_training_leaves_four_values_a_channel(tmp_path, make_quantizer):
     prepare = partial(quantization.aware, n_bits=2, make_quantizer=make_quantizer)
     path = runner.run(experiment(prepare), TINY, tmp_path, **QUIET)
@@ -159,6 +159,35 @@ def test_quantization_aware_training_leaves_four_values_a_channel(tmp_path, make
     record = json.loads(path.read_text())
     assert record["packed_bytes"] < record["dense_bytes"]
     assert record["test_accuracy"] == record["history"]["test_accuracy"][-1]  # what is packed is what was trained
+
+
+def test_a_step_for_each_channel_does_to_a_channel_what_one_step_does_to_a_layer():
+    weight = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 6).view(-1, 1, 1, 1)
+    together = quantization.ChannelLSQ(weight, 3)
+    inputs = weight.clone().requires_grad_()
+    result = together(inputs)
+    result.square().sum().backward()
+    for channel in range(5):
+        alone = quantization.LSQ(weight[channel], 3)
+        own = weight[channel].clone().requires_grad_()
+        one = alone(own)
+        one.square().sum().backward()
+        torch.testing.assert_close(result[channel], one)
+        torch.testing.assert_close(inputs.grad[channel], own.grad)
+        torch.testing.assert_close(together.step_size.grad[channel].sum(), alone.step_size.grad)
+
+
+def test_rate_and_weight_decay_of_a_row_are_used_and_recorded(tmp_path):
+    networks = []
+    for folder, options in (("a", {}), ("b", {"lr": 0.05}), ("c", {"lr": 0.05, "weight_decay": 0.1})):
+        prepare = partial(ITERATIVE, **options)
+        (tmp_path / folder).mkdir()
+        path = runner.run(experiment(prepare), TINY, tmp_path / folder, **QUIET)
+        record = json.loads(path.read_text())
+        assert (record["lr"], record["weight_decay"]) == (options.get("lr", 0.02), options.get("weight_decay", 5e-4))
+        networks.append(read_packed(path.with_suffix(".safetensors"))["fc.weight"])
+    assert not torch.equal(networks[0], networks[1])
+    assert not torch.equal(networks[1], networks[2])
 
 
 def test_an_interrupted_quantized_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):

@@ -183,6 +183,21 @@ def test_each_epoch_sees_each_image_once_in_its_own_order():
     assert first != sorted(first)
 
 
+@pytest.mark.parametrize(("padding", "flip"), [(2, True), (0, True), (2, False)])
+def test_an_epochs_images_are_augmented_batch_by_batch_from_the_epochs_seed(padding, flip):
+    model, seen = tiny_model(), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+    dataset = tiny_dataset(n_train=100)
+    fit(model, dataset, epochs=1, seed=3, **{**QUIET, "padding": padding, "flip": flip})
+    generator = torch.Generator().manual_seed(training.training_state.derived_seed(3, 0))
+    order = torch.randperm(100, generator=generator)
+    assert len(seen) == 3
+    for images, chosen in zip(seen, order.split(QUIET["batch_size"]), strict=False):
+        expected = augment.random_crop(dataset.train_images[chosen], padding, generator)
+        expected = augment.random_flip(expected, generator) if flip else expected
+        assert torch.equal(images, augment.normalise(expected, dataset.mean, dataset.std))
+
+
 def test_hooks_are_called_in_order():
     calls = []
     hooks = {name: lambda state, name=name: calls.append((name, state.epoch, state.step, len(state.history)))
