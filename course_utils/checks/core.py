@@ -188,8 +188,8 @@ class Checks:
             raise ValueError(f"{self.name}: two checks are named {name!r}; names must be unique within a cell")
         if self.mode == "expected" and kind in ("close", "equal"):
             actual = self.observe(expected)
-        if self.mode != "open" and kind in ("close", "equal"):
-            expected = None
+        if kind in ("close", "equal"):  # what is expected may be computed by the student's code too, and fail
+            expected = self.observe(expected) if self.mode == "open" else None
         self._observations.append(Observation(name, kind, actual, expected, tolerance, hint, measure))
 
     def observe(self, actual: Any) -> Any:

@@ -81,8 +81,8 @@ def judge_all(observations: list[Observation]) -> list[Outcome]:
 
 
 def judge_one(observation: Observation) -> Outcome:
-    """Compare what was observed with what is expected (called now if it is a function)."""
-    expected = observation.expected() if callable(observation.expected) else observation.expected
+    """Compare what was observed with what is expected."""
+    expected = observation.expected
     expected = expected if isinstance(expected, (Raised, Problem)) else plain(expected)
     try:
         problem = _problem(observation, expected)
@@ -98,7 +98,8 @@ def _problem(observation: Observation, expected: Any) -> Problem | None:
     if isinstance(actual, (Raised, Problem)):
         return actual.problem() if isinstance(actual, Raised) else actual
     if isinstance(expected, (Raised, Problem)):
-        return Problem("wrong value", f"the reference itself gave {shown(expected)}")
+        reason = expected.problem() if isinstance(expected, Raised) else expected
+        return Problem("no comparison", f"what it is compared with could not be computed: {reason.text}")
     if observation.kind in ("at_least", "at_most"):
         return getattr(compare, observation.kind)(actual, expected)
     return compare.compare(actual, expected, observation.tolerance)

@@ -26,7 +26,9 @@ class LoRAPlan:
         epochs: Epochs of every adaptation.
         batch_size: Images an optimiser step.
         lr_full: Peak learning rate of full finetuning.
-        lr_classifier: Peak learning rate where only the classifier, or it and batch norm, trains.
+        lr_frozen: Peak learning rate where only the classifier trains, on fixed features.
+        lr_statistics: The same, where batch-norm statistics move.
+        lr_classifier: Peak learning rate where the classifier and batch norm train.
         lr_adapter: Peak learning rate where factors train.
         rank: Rank of the adapters in the comparison.
         alpha: Their alpha.
@@ -52,6 +54,8 @@ class LoRAPlan:
     epochs: int
     batch_size: int
     lr_full: float
+    lr_frozen: float
+    lr_statistics: float
     lr_classifier: float
     lr_adapter: float
     rank: int
@@ -80,6 +84,8 @@ PLANS = {
         epochs=6,
         batch_size=64,
         lr_full=0.05,
+        lr_frozen=3.0,
+        lr_statistics=1.0,
         lr_classifier=0.3,
         lr_adapter=0.1,
         rank=6,
@@ -106,6 +112,8 @@ PLANS = {
         epochs=8,
         batch_size=128,
         lr_full=0.01,
+        lr_frozen=0.05,
+        lr_statistics=0.05,
         lr_classifier=0.05,
         lr_adapter=0.05,
         rank=8,

@@ -111,7 +111,13 @@ def methods(outcomes: Sequence[Outcome]) -> Figure:
     return figure
 
 
-def rank_curve(trained: Mapping[int, float], truncated: Mapping[int, float], full: float, frozen: float) -> Figure:
+def rank_curve(
+    trained: Mapping[int, float],
+    truncated: Mapping[int, float],
+    full: float,
+    frozen: float,
+    retrained: Mapping[int, float] | None = None,
+) -> Figure:
     """Accuracy against rank: adapters that were trained, and the finetuning update cut to its best rank-r part.
 
     Args:
@@ -119,6 +125,7 @@ def rank_curve(trained: Mapping[int, float], truncated: Mapping[int, float], ful
         truncated: Rank -> accuracy with the finetuning update cut to that rank.
         full: Accuracy of full finetuning.
         frozen: Accuracy of the frozen body with a new classifier.
+        retrained: Rank -> accuracy with the update cut to that rank, after batch norm and classifier were trained on.
 
     Returns:
         The figure.
@@ -131,6 +138,10 @@ def rank_curve(trained: Mapping[int, float], truncated: Mapping[int, float], ful
     ):
         ranks = sorted(values)
         ax.plot([place[rank] for rank in ranks], [values[rank] for rank in ranks], label=label, **style)
+    for rank, accuracy in (retrained or {}).items():
+        ax.plot(place[rank], accuracy, "*", color=BEST, markersize=12)
+        ax.annotate("cut, then batch norm\nand classifier trained", (place[rank], accuracy), xytext=(8, -14),
+                    textcoords="offset points", fontsize=7, color=BEST)  # fmt: skip
     for value, label, color in ((full, "full finetuning", FULL), (frozen, "frozen body", FROZEN)):
         ax.axhline(value, color=color, linestyle=":", linewidth=1.2)
         ax.annotate(label, (0, value), xytext=(0, 3), textcoords="offset points", fontsize=8, color=color)

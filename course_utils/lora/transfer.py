@@ -182,7 +182,7 @@ class Outcome:
 HEADER = f"{'':34s} accuracy   trained  moved    s/epoch      bytes\n{'':34s}          parameters statistics"
 
 
-class Adapter:
+class TaskTrainer:
     """Trains prepared networks on one data set, always in the same way.
 
     Args:

@@ -102,7 +102,7 @@ def compression_table(
         model: The trained model; it is not changed.
         train: Training text for finetuning.
         held_out: Text to judge on.
-        sparsities: Fractions of zeros; 0 is the dense model, whose last row is the control: finetuned like the others.
+        sparsities: Fractions of zeros. 0 is the dense model; its last rows are the control, finetuned alike.
         bits: Bits a weight; 32 leaves the weights as they are.
         steps: Steps of finetuning for each pruned model.
         judge: Function of model and text that returns nats a character.
@@ -134,5 +134,6 @@ def compression_table(
             add(small, sparsity, sparsity > 0, n_bits)
         if not sparsity:  # the control: what the same finetuning does to a model that does not need it
             finetune(small, masks, train, steps)
-            add(small, 0.0, True, 32)
+            for n_bits in bits:
+                add(small, 0.0, True, n_bits)
     return rows

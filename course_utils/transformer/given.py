@@ -172,9 +172,9 @@ class ScriptedModel(nn.Module):
         self.n_tokens, self.n_encoded = n_tokens, 0
 
     def encode(self, source: torch.Tensor) -> torch.Tensor:
-        """Return the source as the memory, (B, S, 1)."""
+        """Return the source as the memory, (B, S, 1); where it is padding, a letter that nobody should look at."""
         self.n_encoded += 1
-        return source[:, :, None].double()
+        return source.masked_fill(source == PAD, 5)[:, :, None].double()
 
     def decode(self, target: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor) -> torch.Tensor:
         """Return logits, (B, T, n_tokens), that are largest at the next token of the rule."""

@@ -178,7 +178,9 @@ def loaded(model: nn.Module, state: State) -> nn.Module:
     found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if wanted != found:
         names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        first = "; ".join(f"{name} should be {wanted.get(name)}, is {found.get(name)}" for name in names[:3])
+        first = "; ".join(
+            f"{name} should be {wanted.get(name, 'left out')}, is {found.get(name, 'missing')}" for name in names[:3]
+        )
         raise ValueError(f"parameters must have the names and shapes of the docstring; {len(names)} differ: {first}")
     model.double().load_state_dict(state)
     return model.eval()

@@ -111,7 +111,7 @@ def learning(
 
 
 def compression(rows: Sequence[Mapping], levels: Mapping[str, float]) -> Figure:
-    """Bits a character against bytes, one line for each sparsity after finetuning.
+    """Bits a character against bytes, one line for each sparsity after finetuning, and a dotted one for the control.
 
     Args:
         rows: As `compression_table` returns them.
@@ -132,6 +132,10 @@ def compression(rows: Sequence[Mapping], levels: Mapping[str, float]) -> Figure:
         for x, row in zip(kilobytes, line, strict=True):
             ax.annotate(str(row["n_bits"]), (x, row["bits_per_character"]), textcoords="offset points", xytext=(4, 5),
                         fontsize=8, color=color)  # fmt: skip
+    control = [row for row in rows if not row["sparsity"] and row["finetuned"]]
+    if control:
+        points = [(row["bytes"] / 1000, row["bits_per_character"]) for row in control]
+        ax.plot(*zip(*points, strict=True), ".:", color=colors[0], label="dense, finetuned (control)")
     best = min(row["bits_per_character"] for row in rows)
     top = max([*levels.values(), best]) + 0.35
     for name, level in levels.items():

@@ -246,6 +246,20 @@ def test_html_escapes_what_students_and_checks_wrote():
     assert "<i>" not in html
 
 
+@pytest.mark.parametrize(("method", "options"), [("close", {"atol": 1e-9}), ("equal", {})])
+def test_what_is_compared_with_may_fail_too_and_costs_one_check_only(method, options):
+    def expected():
+        raise TypeError("cannot assign 'Tensor' as parameter 'weight'")
+
+    check = Checks("merge")
+    getattr(check, method)("computed by another exercise", lambda: 1.0, expected, **options)
+    check.equal("another", lambda: 1, 1)
+    failed, passed = check.score(points=2).outcomes
+    assert passed.passed
+    assert not failed.passed
+    assert "cannot assign 'Tensor'" in failed.problem.text
+
+
 def test_expected_values_stay_out_of_the_table_while_nbgrader_grades(monkeypatch, capsys):
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     check = Checks("exercise")

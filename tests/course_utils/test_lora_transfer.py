@@ -81,7 +81,7 @@ def test_outcome_counts_what_trained_and_the_file_is_the_task(tiny, tmp_path, ki
         release_batch_norm(prepared)
     fresh, n_trained = copy.deepcopy(prepared), lora.trainable_parameters(prepared)[0]
     frozen = {name: p.clone() for name, p in prepared.named_parameters() if not p.requires_grad}
-    outcome = transfer.Adapter(dataset, TINY, padding=2)(prepared, kind, lr=0.05)
+    outcome = transfer.TaskTrainer(dataset, TINY, padding=2)(prepared, kind, lr=0.05)
     assert outcome.trained == n_trained
     assert not any(module.training for module in outcome.network.modules())
     assert outcome.statistics == (0 if kind == "frozen" else 2 * 4 * (3 + 2 * 2 + 2 * 4))
@@ -186,7 +186,7 @@ def test_imagenet_network_in_the_cache_is_adapted_to_small_images(monkeypatch, t
     network.fc.requires_grad_(True)
     release_batch_norm(network)
     plan = dataclasses.replace(PLANS["full"], epochs=1, batch_size=8)
-    outcome = transfer.Adapter(dataset, plan, padding=4)(copy.deepcopy(network), "lora", 0.01)
+    outcome = transfer.TaskTrainer(dataset, plan, padding=4)(copy.deepcopy(network), "lora", 0.01)
     assert set(sizes) == {(8, 3, 64, 64)}
     assert outcome.trained < 0.15 * outcome.total
 

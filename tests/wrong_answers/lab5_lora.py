@@ -829,6 +829,15 @@ def merge(model):
             layer.merged = True
 
 
+@wrong("assigns a sum, which torch refuses as a parameter")
+def merge(model):
+    check_model("model", model)
+    for _, layer in lora_layers(model):
+        if not layer.merged:
+            layer.base.weight = layer.base.weight + layer.delta_weight()
+            layer.merged = True
+
+
 @wrong("scales a second time")
 def merge(model):
     check_model("model", model)

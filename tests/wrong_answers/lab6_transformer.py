@@ -167,6 +167,15 @@ def shift_matrix(offset, d_model):
     return torch.linalg.matrix_exp(offset * generator)
 
 
+@wrong("only whether there is an offset counts")
+def shift_matrix(offset, d_model):
+    check_even("d_model", d_model)
+    angles = bool(offset) / 10000 ** (torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    blocks = [torch.tensor([[a.cos(), a.sin()], [-a.sin(), a.cos()]], dtype=torch.float64) for a in angles]
+    return torch.block_diag(*blocks)
+
+
+
 # --- scaled_dot_product_attention ------------------------------------------------------------------------------------
 
 
@@ -277,6 +286,37 @@ def scaled_dot_product_attention(query, key, value, mask=None):
     exponentials = torch.exp(scores - scores.amax(-1, keepdim=True)) * allowed
     weights = exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-30)
     return weights @ value, weights
+
+
+@wrong("scales by the number of queries")
+def scaled_dot_product_attention(query, key, value, mask=None):
+    check_mask("mask", mask)
+    scores = query @ key.transpose(-2, -1) / query.shape[-2] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = scores.softmax(-1).nan_to_num(0.0)
+    return weights @ value, weights
+
+
+@wrong("the exponential of large scores overflows")
+def scaled_dot_product_attention(query, key, value, mask=None):
+    check_mask("mask", mask)
+    scores = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).exp()
+    if mask is not None:
+        scores = scores * mask
+    weights = scores / (scores.sum(-1, keepdim=True) + 1e-12)
+    return weights @ value, weights
+
+
+@wrong("inverts the caller's mask in place")
+def scaled_dot_product_attention(query, key, value, mask=None):
+    check_mask("mask", mask)
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(mask.logical_not_(), -math.inf)
+    weights = scores.softmax(-1).nan_to_num(0.0)
+    return weights @ value, weights
+
 
 
 # --- KeyValueCache ---------------------------------------------------------------------------------------------------
@@ -556,6 +596,29 @@ class MultiHeadAttention(nn.Module):
         y, w = scaled_dot_product_attention(q, k, v, mask)
         self.weights = w.detach()
         return self.out(y.permute(0, 2, 1, 3).contiguous().view(batch, -1, self.h * self.d_head))
+
+
+@wrong("the values are made from the keys' input")
+class MultiHeadAttention(_Heads):
+    def forward(self, query, key, value, mask=None, cache=None):
+        return super().forward(query, key, key, mask, cache)
+
+
+@wrong("the weights are cut off from the gradient before they are used")
+class MultiHeadAttention(_Heads):
+    def forward(self, query, key, value, mask=None, cache=None):
+        q, k, v = self.split(self.query(query)), self.split(self.key(key)), self.split(self.value(value))
+        if cache is not None:
+            k, v = cache.append(k, v)
+        self.weights = scaled_dot_product_attention(q, k, v, mask)[1].detach()
+        return self.out(self.join(self.weights @ v))
+
+
+@wrong("a batch dimension of its own for the mask")
+class MultiHeadAttention(_Heads):
+    def forward(self, query, key, value, mask=None, cache=None):
+        return super().forward(query, key, value, None if mask is None else mask[None, None], cache)
+
 
 
 # --- FeedForward -----------------------------------------------------------------------------------------------------
@@ -977,6 +1040,23 @@ class Transformer(_Seq2Seq):
             self.source_embedding.weight.div_(d_model**0.5)
 
 
+@wrong("the same layer again and again")
+class Transformer(_Seq2Seq):
+    def __init__(self, n_source, n_target, d_model, n_heads, n_layers, d_hidden, max_length):
+        super().__init__(n_source, n_target, d_model, n_heads, n_layers, d_hidden, max_length)
+        self.encoder = nn.ModuleList([EncoderLayer(d_model, n_heads, d_hidden)] * n_layers)
+        self.decoder = nn.ModuleList([DecoderLayer(d_model, n_heads, d_hidden)] * n_layers)
+
+
+@wrong("positions are no buffer: they stay on the CPU")
+class Transformer(_Seq2Seq):
+    def __init__(self, n_source, n_target, d_model, n_heads, n_layers, d_hidden, max_length):
+        super().__init__(n_source, n_target, d_model, n_heads, n_layers, d_hidden, max_length)
+        del self.positions
+        self.positions = positional_encoding(max_length, d_model)
+
+
+
 # --- greedy_decode ---------------------------------------------------------------------------------------------------
 
 
@@ -1124,6 +1204,35 @@ def greedy_decode(model, source, start, end, max_new):
         target[running, length] = token[running]
         running = running & (token != end)
     return target[:, 1 : length + 1]
+
+
+@wrong("looks at the source's padding")
+def greedy_decode(model, source, start, end, max_new):
+    check_tokens("source", source)
+    check_count("max_new", max_new, minimum=1)
+    memory, mask = model.encode(source), torch.ones(len(source), 1, 1, source.shape[1], dtype=torch.bool)
+    target = torch.full((len(source), 1), start)
+    ended = torch.zeros(len(source), dtype=torch.bool)
+    while target.shape[1] <= max_new and not ended.all():
+        token = model.decode(target, memory, mask)[:, -1].argmax(-1).masked_fill(ended, PAD)
+        target = torch.cat([target, token[:, None]], 1)
+        ended |= token == end
+    return target[:, 1:]
+
+
+@wrong("the course's own start and end tokens instead of the arguments")
+def greedy_decode(model, source, start, end, max_new):
+    check_tokens("source", source)
+    check_count("max_new", max_new, minimum=1)
+    memory, mask = model.encode(source), padding_mask(source)
+    target = torch.full((len(source), 1), 1)
+    ended = torch.zeros(len(source), dtype=torch.bool)
+    while target.shape[1] <= max_new and not ended.all():
+        token = model.decode(target, memory, mask)[:, -1].argmax(-1).masked_fill(ended, PAD)
+        target = torch.cat([target, token[:, None]], 1)
+        ended |= token == 2
+    return target[:, 1:]
+
 
 
 # --- matrix_products -------------------------------------------------------------------------------------------------
