@@ -140,8 +140,8 @@ def rank_curve(
         ax.plot([place[rank] for rank in ranks], [values[rank] for rank in ranks], label=label, **style)
     for rank, accuracy in (retrained or {}).items():
         ax.plot(place[rank], accuracy, "*", color=BEST, markersize=12)
-        ax.annotate("cut, then batch norm\nand classifier trained", (place[rank], accuracy), xytext=(8, -14),
-                    textcoords="offset points", fontsize=7, color=BEST)  # fmt: skip
+        ax.annotate("cut, then batch norm and\nclassifier trained as well", (place[rank], accuracy), xytext=(6, -52),
+                    textcoords="offset points", fontsize=8, color=BEST, arrowprops={"arrowstyle": "-", "color": BEST})
     for value, label, color in ((full, "full finetuning", FULL), (frozen, "frozen body", FROZEN)):
         ax.axhline(value, color=color, linestyle=":", linewidth=1.2)
         ax.annotate(label, (0, value), xytext=(0, 3), textcoords="offset points", fontsize=8, color=color)
