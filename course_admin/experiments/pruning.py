@@ -25,8 +25,8 @@ PUBLISHED_ONE_SHOT = ((0.4, 0.8874), (0.6, 0.7223), (0.8, 0.1003))  # sparsity o
 LR = 0.02
 TARGET_95 = 0.8962  # 3 points below the dense network
 LONGER_95 = (  # suffix of the name, epochs, peak rate, weight decay
-    ("rate", 20, 0.1, 5e-4),
-    ("60epochs", 60, 0.1, 5e-4),
+    ("rate", 20, 0.1, WEIGHT_DECAY),
+    ("60epochs", 60, 0.1, WEIGHT_DECAY),
     ("60epochs_decay", 60, 0.1, 1e-4),
     ("180epochs_decay", 180, 0.1, 1e-4),
 )

@@ -21,8 +21,8 @@ from course_utils import packing
 from course_utils.data_files import MissingData
 from course_utils.profiles import Profile
 from course_utils.pruning import global_prune_by_percentage, linear_schedule
-from course_utils.quantization import LSQ, SparseSTEQuantize, STEQuantize, linear_quantize, quantize_model
-from course_utils.quantization.given import Quantizer, round_through, scale_gradient
+from course_utils.quantization import LSQ, SparseSTEQuantize, STEQuantize, linear_quantize, lsq_quantize, quantize_model
+from course_utils.quantization.given import Quantizer, scale_gradient
 from course_utils.quantization.training import sgd_without_decay_on_steps
 from course_utils.resnet import weighted_layers
 
@@ -42,30 +42,28 @@ def per_layer_sparse(weight: torch.Tensor, n_bits: int) -> Quantizer:
     return lambda w: SparseSTEQuantize.apply(w, n_bits)
 
 
-class ChannelLSQ(nn.Module):
-    """LSQ with a learned step for each output channel: w -> round(clip(w / s_c, -Q_N, Q_P)) s_c.
+class ChannelLSQ(LSQ):
+    """LSQ with a learned step for each output channel; each starts and learns as the step of a layer of its own would.
 
     Source:
         Esser et al., "Learned step size quantization" (2020), equations 1 to 3, with N the weights of one channel.
     """
 
     def __init__(self, weight: torch.Tensor, n_bits: int):
-        """Start from s_c = 2 mean|w_c| / sqrt(Q_P).
+        """Set the steps from the channels of the weight.
 
         Args:
             weight: The weight as trained in float, shape (output channels, ...).
             n_bits: From 2 on.
         """
-        super().__init__()
-        self.largest = 2 ** (n_bits - 1) - 1
-        start = 2 * weight.detach().abs().mean(tuple(range(1, weight.ndim)), keepdim=True) / self.largest**0.5
-        self.step_size = nn.Parameter(start.clamp(min=1e-8))
+        super().__init__(weight, n_bits, _with_channel_steps)
+        starts = torch.stack([LSQ(channel, n_bits).step_size.detach() for channel in weight])
+        self.step_size = nn.Parameter(starts.view(-1, *[1] * (weight.ndim - 1)))
 
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the quantized weight."""
-        factor = (weight[0].numel() * self.largest) ** -0.5
-        step = scale_gradient(self.step_size.abs().clamp(min=1e-8), factor)
-        return round_through((weight / step).clamp(-self.largest - 1, self.largest)) * step
+
+def _with_channel_steps(weight: torch.Tensor, step_sizes: torch.Tensor, n_bits: int) -> torch.Tensor:
+    """`lsq_quantize`, whose factor 1 / sqrt(N Q_P) counts all N weights, for C steps that have N / C weights each."""
+    return lsq_quantize(weight, scale_gradient(step_sizes, len(step_sizes) ** 0.5), n_bits)
 
 
 def plain(model: nn.Module, profile: Profile) -> nn.Module:

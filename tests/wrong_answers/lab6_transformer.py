@@ -175,7 +175,6 @@ def shift_matrix(offset, d_model):
     return torch.block_diag(*blocks)
 
 
-
 # --- scaled_dot_product_attention ------------------------------------------------------------------------------------
 
 
@@ -316,7 +315,6 @@ def scaled_dot_product_attention(query, key, value, mask=None):
         scores = scores.masked_fill(mask.logical_not_(), -math.inf)
     weights = scores.softmax(-1).nan_to_num(0.0)
     return weights @ value, weights
-
 
 
 # --- KeyValueCache ---------------------------------------------------------------------------------------------------
@@ -618,7 +616,6 @@ class MultiHeadAttention(_Heads):
 class MultiHeadAttention(_Heads):
     def forward(self, query, key, value, mask=None, cache=None):
         return super().forward(query, key, value, None if mask is None else mask[None, None], cache)
-
 
 
 # --- FeedForward -----------------------------------------------------------------------------------------------------
@@ -1056,7 +1053,6 @@ class Transformer(_Seq2Seq):
         self.positions = positional_encoding(max_length, d_model)
 
 
-
 # --- greedy_decode ---------------------------------------------------------------------------------------------------
 
 
@@ -1206,12 +1202,11 @@ def greedy_decode(model, source, start, end, max_new):
     return target[:, 1 : length + 1]
 
 
-@wrong("looks at the source's padding")
-def greedy_decode(model, source, start, end, max_new):
+def _decoded(model, source, mask, start, end, max_new):
+    """What both answers below share: a right loop."""
     check_tokens("source", source)
     check_count("max_new", max_new, minimum=1)
-    memory, mask = model.encode(source), torch.ones(len(source), 1, 1, source.shape[1], dtype=torch.bool)
-    target = torch.full((len(source), 1), start)
+    memory, target = model.encode(source), torch.full((len(source), 1), start)
     ended = torch.zeros(len(source), dtype=torch.bool)
     while target.shape[1] <= max_new and not ended.all():
         token = model.decode(target, memory, mask)[:, -1].argmax(-1).masked_fill(ended, PAD)
@@ -1220,19 +1215,14 @@ def greedy_decode(model, source, start, end, max_new):
     return target[:, 1:]
 
 
+@wrong("looks at the source's padding")
+def greedy_decode(model, source, start, end, max_new):
+    return _decoded(model, source, torch.ones_like(padding_mask(source)), start, end, max_new)
+
+
 @wrong("the course's own start and end tokens instead of the arguments")
 def greedy_decode(model, source, start, end, max_new):
-    check_tokens("source", source)
-    check_count("max_new", max_new, minimum=1)
-    memory, mask = model.encode(source), padding_mask(source)
-    target = torch.full((len(source), 1), 1)
-    ended = torch.zeros(len(source), dtype=torch.bool)
-    while target.shape[1] <= max_new and not ended.all():
-        token = model.decode(target, memory, mask)[:, -1].argmax(-1).masked_fill(ended, PAD)
-        target = torch.cat([target, token[:, None]], 1)
-        ended |= token == 2
-    return target[:, 1:]
-
+    return _decoded(model, source, padding_mask(source), 1, 2, max_new)
 
 
 # --- matrix_products -------------------------------------------------------------------------------------------------
