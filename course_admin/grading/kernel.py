@@ -132,12 +132,13 @@ class Kernel:
             now = time.monotonic()
             if waiting == {"idle"}:
                 replied = replied or now
-            if not waiting or (replied and now > replied + IDLE_S):
-                return
-            if now > watched:
+            over = not waiting or bool(replied and now > replied + IDLE_S)
+            if over or outputs.flooded or now > watched:
                 watched = now + WATCH_S
                 run.ended = self._broken(outputs) or run.ended
                 run.kernel_lost = run.ended not in ("", "timed out")
+            if over:
+                return
             if now > deadline:
                 self._time_is_up(run, outputs, now - deadline)
             if run.kernel_lost:

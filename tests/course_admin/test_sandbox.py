@@ -153,6 +153,33 @@ def test_disk_and_time_are_limited(zygote):
         kernel.close()
 
 
+FLOOD = """
+kernel, shell = get_ipython().kernel, get_ipython()
+for _ in range(60):
+    kernel.session.send(kernel.iopub_socket, "no_such_kind", {"text": "x" * 50_000}, parent=shell.parent_header)
+"""
+EATEN = "import numpy as np; kept = np.ones(150_000_000)"  # 1.2 GB
+CROWD = "import subprocess; crowd = [subprocess.Popen(['sleep', '60']) for _ in range(40)]"
+
+
+@NEEDS_BUBBLEWRAP
+@pytest.mark.parametrize(
+    ("source", "ended"),
+    [(FLOOD, "output too large"), (EATEN, "out of memory"), (CROWD, "too many processes")],
+    ids=["output", "memory", "processes"],
+)
+def test_a_cell_that_ends_before_anybody_looks_is_stopped_all_the_same(zygote, monkeypatch, source, ended):
+    """Else it depends on the machine's speed whether it is noticed, and the next cell is blamed for it."""
+    monkeypatch.setattr("course_admin.grading.kernel.WATCH_S", 1000.0)
+    kernel = Kernel(zygote, {})
+    try:
+        assert kernel.run("pass", timeout=9).ended == ""
+        run = kernel.run(source, timeout=9)
+        assert (run.ended, run.kernel_lost) == (ended, True), run.raised
+    finally:
+        kernel.close()
+
+
 @NEEDS_BUBBLEWRAP
 def test_writing_into_the_folder_of_the_sockets_fails_or_ends_a_kernel(zygote):
     kernel = Kernel(zygote, {})
@@ -161,7 +188,10 @@ def test_writing_into_the_folder_of_the_sockets_fails_or_ends_a_kernel(zygote):
         run = kernel.run(f"import time\nfor n in range(100):\n    {write}\n    time.sleep(0.1)", timeout=9)
         if zygote.nested:  # nothing can be made there, hidden files and sockets neither
             assert (run.raised, run.ended) == ("OSError", "")
-            tries = ("os.open('/run/kernel/1', os.O_TMPFILE | os.O_RDWR)", "socket.socket(socket.AF_UNIX).bind('/run/kernel/1/s')")
+            tries = (
+                "os.open('/run/kernel/1', os.O_TMPFILE | os.O_RDWR)",
+                "socket.socket(socket.AF_UNIX).bind('/run/kernel/1/s')",
+            )
             for attempt in tries:
                 assert kernel.run(f"import os, socket\n{attempt}", timeout=9).raised == "OSError"
         else:
@@ -232,10 +262,17 @@ def test_nobody_but_the_waiting_process_can_answer_for_it(zygote, words):
 
 
 @NEEDS_BUBBLEWRAP
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the filter knows the calls of these processors")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64"), reason="the filter knows the calls of these processors"
+)
 @pytest.mark.parametrize(
     "call",
-    ["os.memfd_create('hoard')", "libc('unshare', 0x10000000)", "libc('unshare', 0x20000)", "libc('shmget', 0, 4096, 0o1600)"],
+    [
+        "os.memfd_create('hoard')",
+        "libc('unshare', 0x10000000)",
+        "libc('unshare', 0x20000)",
+        "libc('shmget', 0, 4096, 0o1600)",
+    ],
 )
 def test_memory_that_no_process_shows_and_namespaces_are_refused(zygote, call):
     kernel = Kernel(zygote, {})
