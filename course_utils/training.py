@@ -6,7 +6,7 @@
   batched augmentation (`course_utils.augment`).
 * **Hooks.** Compression methods need to act inside training: pruning sets weights back to zero after every optimiser
   step, an iterative schedule prunes before an epoch, an L1 penalty is added to the loss. `fit` calls `before_epoch`,
-  `after_step`, `after_epoch` and `penalty` at these places and knows nothing about what they do.
+  `after_step`, `after_epoch`, `loss` and `penalty` at these places and knows nothing about what they do.
 * **Resuming.** All randomness of an epoch comes from (seed, epoch), and the state after each epoch (model, optimiser,
   averaged weights, history) is written to one file. A run that was interrupted and started again computes bit for bit
   what an uninterrupted one computes.
@@ -36,6 +36,7 @@ from course_utils.training_state import History, Settings, TrainingState
 __all__ = ["History", "TrainingState", "evaluate", "fit", "predict"]
 
 Hook = Callable[[TrainingState], None]
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # of images, logits and labels
 
 
 def fit(
@@ -53,6 +54,7 @@ def fit(
     flip: bool = True,
     ema_decay: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    loss: Loss | None = None,
     penalty: Callable[[nn.Module], torch.Tensor] | None = None,
     before_epoch: Hook | None = None,
     after_step: Hook | None = None,
@@ -81,13 +83,15 @@ def fit(
         ema_decay: Decay of a moving average of the weights. The averaged weights are those evaluated, and those
             that the model holds in the end. None for no average.
         optimizer: Used instead of Nesterov SGD; its own rates are the peak rates. Make a new one for each fit.
+        loss: `loss(images, logits, labels)` is the scalar tensor to minimise in place of the mean cross-entropy; the
+            images (B, C, H, W) are normalised and augmented. See `course_utils.distillation`.
         penalty: `penalty(model)` is a scalar tensor added to the loss (L1, group Lasso, ...).
         before_epoch: Called with the `TrainingState` before each epoch.
         after_step: Called with it after each optimiser step.
         after_epoch: Called with it after each epoch, when the history has the epoch's row.
         evaluate_every: Test accuracy is computed every so many epochs and after the last one; 0 for never.
         resume_file: The state is written there after each epoch, and read from there if the file exists. What hooks
-            keep outside the model and the optimiser is not in it, and hooks and penalty are not compared.
+            keep outside the model and the optimiser is not in it, and hooks, loss and penalty are not compared.
         seed: Shuffling, augmentation and the model's own randomness (dropout) follow from it.
         on: Device, precision and threads; `runtime.detect()` when None.
         progress: Whether to show a progress bar.
@@ -96,10 +100,12 @@ def fit(
         The history, one entry an epoch.
 
     Raises:
-        ValueError: If a number is out of range, the resume file belongs to other settings, or the schedule of a run
-            with a resume file is a lambda, which cannot be told from another one.
+        ValueError: If a number is out of range, label_smoothing is given beside a loss, the resume file belongs to
+            other settings, or the schedule of a run with a resume file is a lambda, which cannot be told from another.
     """
     on = runtime.detect() if on is None else on
+    if loss is not None and label_smoothing:
+        raise ValueError(f"label_smoothing belongs to the cross-entropy, which loss replaces: got {label_smoothing}")
     described = schedules.describe(schedule)
     if resume_file is not None and "<lambda>" in described:
         raise ValueError(f"schedule must have a name where there is a resume_file, got {described}: use def")
@@ -111,7 +117,7 @@ def fit(
     with runtime.on_device(model, on.device):
         if optimizer is None:
             optimizer = sgd(model, lr, momentum, weight_decay)
-        hooks = _Hooks(penalty, before_epoch, after_step, after_epoch)
+        hooks = _Hooks(loss, penalty, before_epoch, after_step, after_epoch)
         loop = _Loop(model, dataset.to(on.device), on, settings, schedules.resolve(schedule), optimizer, hooks)
         return loop.run(evaluate_every, resume_file, progress)
 
@@ -136,6 +142,7 @@ def sgd(model: nn.Module, lr: float, momentum: float = 0.9, weight_decay: float 
 
 @dataclass(frozen=True)
 class _Hooks:
+    loss: Loss | None
     penalty: Callable[[nn.Module], torch.Tensor] | None
     before_epoch: Hook | None
     after_step: Hook | None
@@ -231,7 +238,7 @@ class _Loop:
             group["lr"] = peak * factor
         with self.on.autocast():
             logits = self.forward(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+        loss = self.loss(images, logits.float(), labels)
         if self.hooks.penalty is not None:
             loss = loss + self.hooks.penalty(state.model)
         state.optimizer.zero_grad(set_to_none=True)
@@ -242,6 +249,12 @@ class _Loop:
         self.hooks.call("after_step", state)
         if self.average is not None:
             self.average.update(state.model)
+
+    def loss(self, images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What is minimised, but for the penalty."""
+        if self.hooks.loss is not None:
+            return self.hooks.loss(images, logits, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
 
     def test_accuracy(self, evaluate_every: int) -> float:
         """Evaluate on the test images if this epoch is one of those evaluated, else return NaN."""

@@ -785,10 +785,10 @@ class MaskedOptimizer(WrappedOptimizer):
 
 @wrong("trains before it prunes")
 def iterative_pruning(model, n_epochs, schedule, prune, train_epoch):
+    masks = None
     for epoch in range(1, n_epochs + 1):
-        sparsity = schedule(epoch)
-        train_epoch(model, None if sparsity < schedule(n_epochs) else {})
-        masks = prune(model, sparsity)
+        train_epoch(model, masks if schedule(epoch) >= schedule(n_epochs) else None)
+        masks = prune(model, schedule(epoch))
     return masks
 
 
