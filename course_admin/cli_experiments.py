@@ -58,11 +58,13 @@ def results(
         raise CourseError(f"{records} holds no record of an experiment; run one with: course experiment NAME")
     try:
         if verify:
-            problems = module.verify(records)
+            problems = module.verify(records, progress=True)
             for problem in problems:
                 console.print(problem, markup=False)
-            console.print("all packed networks have their recorded accuracy" if not problems else "")
-            raise typer.Exit(1 if problems else 0)
+            if problems:
+                raise typer.Exit(1)
+            console.print("all packed networks have their recorded accuracy")
+            return
         n_run = module.build_page(records, root / "docs" / "results.md")
     except (ValueError, OSError) as error:
         raise CourseError(str(error)) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.progress import track
 
 from course_admin.experiments.catalogue import Experiment, catalogue, record_name
 from course_admin.experiments.pruning import METHODS_TABLE
@@ -220,11 +221,12 @@ def _canvas() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def verify(folder: Path) -> list[str]:
+def verify(folder: Path, *, progress: bool = False) -> list[str]:
     """Evaluate every packed network again and compare with its record.
 
     Args:
         folder: Where records and networks lie.
+        progress: Whether to show a progress bar.
 
     Returns:
         One sentence for each file that is missing or whose accuracy differs by more than 0.0005; empty when all agree.
@@ -233,7 +235,7 @@ def verify(folder: Path) -> list[str]:
         MissingData: If the data set is not there.
     """
     problems = []
-    for path in sorted(folder.glob("*.json")):
+    for path in track(sorted(folder.glob("*.json")), "evaluating packed networks", disable=not progress):
         record = read_record(path)
         profile, packed = PROFILES[record["profile"]], path.with_suffix(".safetensors")
         if not packed.is_file():
