@@ -151,22 +151,3 @@ def _record(name: str, path: Path, dataset: data.Dataset, on: runtime.Runtime, h
         "test_accuracy_is": "after the last epoch, all test images, fp32; no epoch was chosen by it",
         **provenance(path, on, history),
     }
-
-
-def main() -> None:
-    """Run `python -m course_admin.pretrain NAME`, the same as `course pretrain NAME`."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--out-folder", type=Path)
-    parser.add_argument("--state-folder", type=Path)
-    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--no-progress", dest="progress", action="store_false")
-    arguments = vars(parser.parse_args())
-    print(pretrain(arguments.pop("name"), **arguments))
-
-
-if __name__ == "__main__":
-    main()
