@@ -59,6 +59,7 @@ class Job:
         finish: Makes the ordinary network that is packed from the trained one; None where it is one already.
         schedule: Factor of the rate as a function of progress, or its name.
         weight_decay: L2 penalty on the weights.
+        pruned_by: Epoch, from 1, that begins with the last pruning: earlier ones are no candidates for the best epoch.
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class Job:
     finish: Callable[[nn.Module], nn.Module] | None = None
     schedule: str | Schedule = "cosine"
     weight_decay: float = WEIGHT_DECAY
+    pruned_by: int = 1
 
 
 @dataclass(frozen=True)

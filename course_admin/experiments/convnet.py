@@ -25,6 +25,7 @@ from course_utils.schedules import Schedule
 from course_utils.training import TrainingState
 
 TABLE = "A ConvNet on CIFAR-10, trained from scratch"
+MEASURED = {"multi_step": 0.9166, "cosine": 0.9246}  # of the networks that are not pruned: results/convnet_*.json
 FULL = PLANS["full"]
 MULTI_STEP = partial(schedules.multi_step, milestones=FULL.milestones)
 Prune = Callable[[nn.Module, float], object]
@@ -84,9 +85,10 @@ def pruned(setting: Setting, *, prune: Prune, schedule: str | Schedule = MULTI_S
     """Train the ConvNet and remove half of it on the way."""
     conv = SparseConv2d if prune is unstructured_pruning else nn.Conv2d
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed, conv)
-    steps = PruneWhileTraining(prune, structured_plan_for(setting.profile))
+    plan = structured_plan_for(setting.profile)
+    steps = PruneWhileTraining(prune, plan)
     hooks = {"before_epoch": steps.before_epoch, "after_step": steps.after_step}
-    return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=schedule)
+    return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=schedule, pruned_by=plan.pruned_by)
 
 
 def _row(name: str, title: str, prepare: Callable[[Setting], Job], **numbers: float) -> Experiment:
@@ -98,13 +100,13 @@ EXPERIMENTS = [
          published=0.9183, target=0.92),
     _row("convnet_cosine", "100 epochs, cosine", partial(trained, schedule="cosine"), published=0.8599, target=0.92),
     _row("convnet_filters_50", "half of the filters gone by epoch 50; published near the unpruned network",
-         partial(pruned, prune=filter_l1_pruning)),
+         partial(pruned, prune=filter_l1_pruning), target=MEASURED["multi_step"] - 0.01),
     _row("convnet_weights_50", "half of the weights gone by epoch 50; published at or above the unpruned network",
-         partial(pruned, prune=unstructured_pruning)),
+         partial(pruned, prune=unstructured_pruning), target=MEASURED["multi_step"]),
     _row("convnet_multistep_decay", "100 epochs, rate divided by 10 every 25 epochs, weight decay 0.001",
          partial(trained, schedule=MULTI_STEP, weight_decay=2 * WEIGHT_DECAY), published=0.9183, target=0.92),
     _row("convnet_filters_50_cosine", "half of the filters gone by epoch 50, cosine after a warm-up",
-         partial(pruned, prune=filter_l1_pruning, schedule="warmup_cosine")),
+         partial(pruned, prune=filter_l1_pruning, schedule="warmup_cosine"), target=MEASURED["cosine"] - 0.01),
     _row("convnet_weights_50_cosine", "half of the weights gone by epoch 50, cosine after a warm-up",
-         partial(pruned, prune=unstructured_pruning, schedule="warmup_cosine")),
+         partial(pruned, prune=unstructured_pruning, schedule="warmup_cosine"), target=MEASURED["cosine"]),
 ]  # fmt: skip

@@ -101,7 +101,7 @@ def iterative(
     hooks = KeepZeros(prune, lambda epoch: schedule(epoch, n_steps, sparsity), n_steps).as_hooks()
     if distilled:
         hooks["loss"] = Distillation(setting.load_resnet20())
-    return Job(setting.load_resnet20(), lr, setting.epochs, hooks, weight_decay=weight_decay)
+    return Job(setting.load_resnet20(), lr, setting.epochs, hooks, weight_decay=weight_decay, pruned_by=n_steps)
 
 
 def freeze_and_retrain(setting: Setting, *, sparsity: float) -> Job:

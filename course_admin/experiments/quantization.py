@@ -118,7 +118,8 @@ def aware_while_pruning(setting: Setting, *, n_bits: int, sparsity: float) -> Jo
     n_steps = max(1, setting.epochs // 2)
     zeros = KeepZeros(global_prune_by_percentage, lambda epoch: linear_schedule(epoch, n_steps, sparsity), n_steps)
     hooks = {"optimizer": sgd_without_decay_on_steps(model, LR)} | zeros.as_hooks()
-    return Job(model, LR, setting.epochs, hooks, "codebook", functools.partial(plain, profile=setting.profile))
+    finish = functools.partial(plain, profile=setting.profile)
+    return Job(model, LR, setting.epochs, hooks, "codebook", finish, pruned_by=n_steps)
 
 
 def sparse_start(setting: Setting) -> nn.Module:

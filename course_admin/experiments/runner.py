@@ -6,7 +6,7 @@ results/.state/             unfinished runs; each goes on after its last complet
 
 The final accuracy is that of the packed file, read back into a fresh network, in fp32, on all test images, after the
 last epoch. The best epoch's accuracy stands beside it, because published reports give it; it is chosen on the test
-images and is no estimate of anything.
+images and is no estimate of anything. Where a network is pruned step by step, epochs before the last step do not count.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def run(
     record = {
         **_configuration(experiment, job, profile, seed, on),
         "accuracy_before_training": before,
-        **_final_numbers(result, accuracy_of_file(packed, profile, dataset, experiment.network), history),
+        **_final_numbers(
+            result, accuracy_of_file(packed, profile, dataset, experiment.network), history, job.pruned_by
+        ),
         "packed_bytes": size_bytes,
         "dense_bytes": packing.size_on_disk(result),
         "training_seconds": round(sum(history.seconds), 1),
@@ -116,9 +118,9 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
     }
 
 
-def _final_numbers(result: nn.Module, accuracy: float, history: training.History) -> dict:
-    """The file's accuracy, and the best epoch's from the history."""
-    epochs = [value for value in history.test_accuracy if not math.isnan(value)]
+def _final_numbers(result: nn.Module, accuracy: float, history: training.History, pruned_by: int) -> dict:
+    """The file's accuracy, and the best epoch's of those in which the network was already pruned as far as the file."""
+    epochs = [value for value in history.test_accuracy[pruned_by - 1 :] if not math.isnan(value)]
     return {
         "test_accuracy": accuracy,
         "test_accuracy_is": "of the packed file, after the last epoch, all test images of the profile, fp32",

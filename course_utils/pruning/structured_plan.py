@@ -78,6 +78,11 @@ class StructuredPlan:
         """
         return min(epoch // self.prune_every, 5) / 10
 
+    @property
+    def pruned_by(self) -> int:
+        """The epoch, counted from 1, that is the first with half of everything gone."""
+        return 5 * self.prune_every + 1
+
 
 PLANS = {
     "quick": StructuredPlan(

@@ -16,11 +16,11 @@ from course_admin.cli import app
 from course_admin.experiments import catalogue, convnet, pruning, quantization, results, runner
 from course_admin.experiments.catalogue import Experiment, Job
 from course_admin.paths import Repository
-from course_utils import profiles, training_state
+from course_utils import profiles, training, training_state
 from course_utils.accounting import total_sparsity
 from course_utils.data_files import MissingData
 from course_utils.packing import read_packed
-from course_utils.pruning import global_prune_by_percentage, linear_schedule, prune_by_percentage
+from course_utils.pruning import global_prune_by_percentage, linear_schedule, prune_by_percentage, structured_plan
 from course_utils.pruning.structured import filter_l1_pruning, unstructured_pruning
 from course_utils.pruning.structured_given import folded_copy
 from tests.course_utils.tiny import tiny_dataset, tiny_model
@@ -107,6 +107,21 @@ def test_weights_recover_until_the_last_step_and_zeros_stay_after_it(tmp_path):
     record = json.loads(path.read_text())
     assert record["sparsity"] == seen[-1]
     assert record["packed_bytes"] == path.with_suffix(".safetensors").stat().st_size < record["dense_bytes"]
+
+
+def test_the_best_epoch_is_one_of_those_in_which_the_network_was_pruned_as_far_as_it_is():
+    history = training.History(test_accuracy=[0.99, 0.7, 0.9, float("nan"), 0.8])
+    best = [runner._final_numbers(tiny_model(), 0.8, history, n)["best_epoch_test_accuracy"] for n in (1, 2, 4)]
+    assert best == [0.99, 0.9, 0.8]
+    for name, epoch in (("iterative_global_80", 10), ("iterative_global_95_60epochs", 30), ("prune80_qat_4bit", 10)):
+        setting = catalogue.Setting(TINY, catalogue.find(name).epochs, 0, Path())
+        assert catalogue.find(name).prepare(setting).pruned_by == epoch
+
+
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_the_convnet_is_half_gone_in_the_epoch_that_the_plan_says(profile):
+    plan = structured_plan.PLANS[profile]
+    assert [plan.pruned_fraction(plan.pruned_by - 2), plan.pruned_fraction(plan.pruned_by - 1)] == [0.4, 0.5]
 
 
 def test_statistics_measured_anew_change_no_weight_and_keep_the_zeros(tmp_path):
