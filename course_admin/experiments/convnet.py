@@ -26,6 +26,7 @@ from course_utils.training import TrainingState
 
 TABLE = "A ConvNet on CIFAR-10, trained from scratch"
 MEASURED = {"multi_step": 0.9166, "cosine": 0.9246}  # of the networks that are not pruned: results/convnet_*.json
+PUBLISHED_RATES = (0.3652, 0.6221, 0.3992)  # of the plan's rates, after 5 epochs
 FULL = PLANS["full"]
 MULTI_STEP = partial(schedules.multi_step, milestones=FULL.milestones)
 Prune = Callable[[nn.Module, float], object]
@@ -75,10 +76,12 @@ class PruneWhileTraining:
             self.keep(state)
 
 
-def trained(setting: Setting, *, schedule: str | Schedule, weight_decay: float = WEIGHT_DECAY) -> Job:
+def trained(
+    setting: Setting, *, schedule: str | Schedule, lr: float = FULL.lr, weight_decay: float = WEIGHT_DECAY
+) -> Job:
     """Train the ConvNet and prune nothing."""
     model = network(setting.profile.load_dataset(), setting.profile, setting.seed)
-    return Job(model, FULL.lr, setting.epochs, schedule=schedule, weight_decay=weight_decay)
+    return Job(model, lr, setting.epochs, schedule=schedule, weight_decay=weight_decay)
 
 
 def pruned(setting: Setting, *, prune: Prune, schedule: str | Schedule = MULTI_STEP) -> Job:
@@ -91,11 +94,18 @@ def pruned(setting: Setting, *, prune: Prune, schedule: str | Schedule = MULTI_S
     return Job(model, FULL.lr, setting.epochs, hooks, finish=folded_copy, schedule=schedule, pruned_by=plan.pruned_by)
 
 
-def _row(name: str, title: str, prepare: Callable[[Setting], Job], **numbers: float) -> Experiment:
-    return Experiment(name, TABLE, title, prepare, network="convnet", epochs=FULL.train_epochs, **numbers)
+def _row(
+    name: str, title: str, prepare: Callable[[Setting], Job], epochs: int = FULL.train_epochs, **numbers: float
+) -> Experiment:
+    return Experiment(name, TABLE, title, prepare, network="convnet", epochs=epochs, **numbers)
 
 
 EXPERIMENTS = [
+    *(
+        _row(f"convnet_rate_{rate:g}", f"{FULL.rate_epochs} epochs at a constant rate of {rate:g}",
+             partial(trained, schedule="constant", lr=rate), FULL.rate_epochs, published=known)
+        for rate, known in zip(FULL.rates, PUBLISHED_RATES, strict=True)
+    ),
     _row("convnet_multistep", "100 epochs, rate divided by 10 every 25 epochs", partial(trained, schedule=MULTI_STEP),
          published=0.9183, target=0.92),
     _row("convnet_cosine", "100 epochs, cosine", partial(trained, schedule="cosine"), published=0.8599, target=0.92),
