@@ -25,15 +25,19 @@ def experiment(
     from course_admin.experiments import catalogue, runner
     from course_utils.profiles import PROFILES
 
+    folder = (out or Repository.find().root / "results").resolve()
     if name is None:
         for known in catalogue.catalogue().values():
-            console.print(f"{known.name:24s} {known.title}", markup=False)
+            stems = [catalogue.record_name(known.name, number, profile) for number in known.seeds]
+            n_run = sum((folder / f"{stem}.json").is_file() for stem in stems)
+            console.print(f"{n_run}/{len(stems)} run  {known.name:38s}  {known.title}", markup=False)
         return
     if profile not in PROFILES:
         raise CourseError(f"--profile must be one of {sorted(PROFILES)}, got {profile!r}")
-    folder = (out or Repository.find().root / "results").resolve()
     try:
         chosen = catalogue.find(name)
+        if seed is not None and seed not in chosen.seeds:
+            console.print(f"seed {seed} is none of {chosen.seeds}: docs/results.md will not show it", markup=False)
         for number in chosen.seeds if seed is None else (seed,):
             path = folder / f"{catalogue.record_name(chosen.name, number, profile)}.json"
             if path.is_file() and not force:
@@ -49,11 +53,16 @@ def results(
     verify: Annotated[bool, typer.Option("--verify", help="Evaluate the packed networks again and compare.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Folder of the records; default: results/.")] = None,
 ) -> None:
-    """Build docs/results.md from the records of the experiments, or check the packed networks against them."""
+    """Build docs/results.md from the records of the experiments, or check the packed networks against them.
+
+    Of records in another folder the page is built there.
+    """
+    from course_admin.experiments import page
     from course_admin.experiments import results as module
 
     root = Repository.find().root
     records = folder or root / "results"
+    target = root / "docs" / "results.md" if folder is None else folder / "results.md"
     if not any(records.glob("*.json")):
         raise CourseError(f"{records} holds no record of an experiment; run one with: course experiment NAME")
     try:
@@ -65,7 +74,7 @@ def results(
                 raise typer.Exit(1)
             console.print("all packed networks have their recorded accuracy")
             return
-        n_run = module.build_page(records, root / "docs" / "results.md")
+        n_run = page.build_page(records, target)
     except (ValueError, OSError) as error:
         raise CourseError(str(error)) from error
-    console.print(f"docs/results.md: {n_run} experiments have a record")
+    console.print(f"{target}: {n_run} experiments have a record", markup=False)

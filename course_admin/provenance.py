@@ -26,7 +26,7 @@ def provenance(path: Path, on: runtime.Runtime, history: History | StepHistory) 
         Entries of the record, the file's sha256 among them.
     """
     return {
-        "trained_on": on.describe(),
+        "trained_on": history.runtime or on.describe(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cores": os.cpu_count(),

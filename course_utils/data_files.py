@@ -243,6 +243,12 @@ def _download_cifar10(folder: Path) -> dict[str, np.ndarray]:
             raise DamagedData(
                 f"what was downloaded to {folder} is not CIFAR-10 ({error}). Delete that folder, then: {how_to_fetch()}"
             ) from error
+        except OSError as error:  # no connection, no space
+            raise OSError(
+                f"CIFAR-10 could not be downloaded from {CIFAR10.url} to {folder} ({error}). Look at the connection "
+                f"and the free space, then: {how_to_fetch()}; or copy {cifar10_path().name} from a machine that has it "
+                f"to {cifar10_path().parent}"
+            ) from error
         arrays[f"{split}_images"] = np.asarray(source.data, dtype=np.uint8)
         arrays[f"{split}_labels"] = np.asarray(source.targets, dtype=np.uint8)
     return arrays

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from course_utils import checkpoints
+from course_utils import checkpoints, data_files
 from course_utils.profiles import Profile
 from course_utils.resnet import ResNet
 from course_utils.schedules import Schedule
@@ -84,11 +84,13 @@ class Experiment:
         prepare: Makes the job from a setting.
         published: The published test accuracy; None where nobody published one.
         target: The accuracy this course aims at; None where there is no aim.
+        aim: What the target is for, in words; rows that try the same in several ways share it. "": the title.
         seeds: Seeds that make the row; more than one where mean and range are reported.
         network: `"resnet20"`, which starts from the profile's checkpoint, or `"convnet"`, which starts untrained.
         epochs: Epochs in the full profile.
         curve: The method it is one sparsity of, in the picture of accuracy against sparsity; "" where it is none.
         restarted: Whether it starts from the checkpoint that was trained on with more weight decay.
+        follows: The experiment whose packed network it starts from; "" where it starts from a checkpoint.
     """
 
     name: str
@@ -102,9 +104,13 @@ class Experiment:
     epochs: int = 20
     curve: str = ""
     restarted: bool = False
+    follows: str = ""
+    aim: str = ""
 
     def starts_from(self, profile: Profile) -> str:
-        """Return the name of the checkpoint that it starts from in a profile, or "random weights"."""
+        """Return the checkpoint or the experiment that it starts from in a profile, or "random weights"."""
+        if self.follows:
+            return self.follows
         if self.network != "resnet20":
             return "random weights"
         return f"resnet20_{profile.dataset}" + "_restarted" * self.restarted
@@ -113,6 +119,25 @@ class Experiment:
 def record_name(name: str, seed: int = 0, profile: str = "full") -> str:
     """Return the stem of an experiment's files; a trial in another profile never takes the place of a result."""
     return ".".join([name] + [profile] * (profile != "full") + [f"seed{seed}"] * (seed != 0))
+
+
+def command(name: str, *, profile: str = "full", seed: int = 0, folder: Path | None = None, force: bool = False) -> str:
+    """Return the command that runs one seed of an experiment, with the options that differ from the default.
+
+    Args:
+        name: The experiment.
+        profile: `"full"` or `"quick"`.
+        seed: The seed; 0 is every experiment's first.
+        folder: Where its record is to lie; None for the course's own folder.
+        force: Whether a record that is there already is replaced.
+
+    Returns:
+        The command.
+    """
+    options = [f"--profile {profile}"] * (profile != "full") + [f"--seed {seed}"] * (seed != 0)
+    own = folder is None or folder.resolve() == data_files.COURSE_FOLDER / "results"
+    options += [] if own else [f"--out {folder}"]
+    return " ".join(["course experiment", name, *options, *["--force"] * force])
 
 
 def catalogue() -> dict[str, Experiment]:

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from course_admin.experiments.catalogue import WEIGHT_DECAY, Experiment, Job, Setting, record_name
+from course_admin.experiments.catalogue import WEIGHT_DECAY, Experiment, Job, Setting, command, record_name
 from course_admin.experiments.pruning import LR, KeepZeros, with_own_statistics
 from course_utils import packing
 from course_utils.data_files import MissingData
@@ -136,7 +136,10 @@ def sparse_start(setting: Setting) -> nn.Module:
     """
     path = setting.folder / f"{record_name(SPARSE_START, profile=setting.profile.name)}.safetensors"
     if not path.is_file():
-        raise MissingData(f"{path} is missing: this experiment starts from it; run: course experiment {SPARSE_START}")
+        raise MissingData(
+            f"{path} is missing: this experiment starts from it; "
+            f"run: {command(SPARSE_START, profile=setting.profile.name, folder=setting.folder)}"
+        )
     return packing.load_packed(setting.load_resnet20(), path).eval()
 
 
@@ -170,14 +173,14 @@ def _dense_rows() -> list[Experiment]:
                        seeds=(0, 1, 2) if bits == 2 else (0,)),
             Experiment(f"qat_lsq_{bits}bit", TABLE, f"{bits} bits, 20 epochs, learned steps (LSQ)",
                        partial(aware, n_bits=bits, make_quantizer=LSQ), None, lsq_target,
-                       seeds=(0, 1, 2) if bits == 2 else (0,)),
+                       seeds=(0, 1, 2) if bits == 2 else (0,), aim=_lsq_aim(bits)),
             Experiment(f"qat_lsq_{bits}bit_channel", TABLE, f"{bits} bits, 20 epochs, a learned step for each channel",
                        partial(aware, n_bits=bits, make_quantizer=ChannelLSQ), None, lsq_target,
-                       seeds=(0, 1, 2) if bits == 2 else (0,)),
+                       seeds=(0, 1, 2) if bits == 2 else (0,), aim=_lsq_aim(bits)),
         ]  # fmt: skip
     rows += [
         Experiment(f"qat_lsq_2bit_{suffix}", TABLE, f"2 bits, 20 epochs, learned steps (LSQ), {what}",
-                   partial(aware, n_bits=2, make_quantizer=LSQ, **options), None, 0.918, seeds)
+                   partial(aware, n_bits=2, make_quantizer=LSQ, **options), None, 0.918, seeds, aim=_lsq_aim(2))
         for suffix, what, options, seeds in (
             ("decay", "a quarter of the weight decay", {"weight_decay": WEIGHT_DECAY / 4}, (0, 1)),
             ("rate", "peak rate 0.05", {"lr": 0.05}, (0,)),
@@ -186,14 +189,21 @@ def _dense_rows() -> list[Experiment]:
     return rows
 
 
+def _lsq_aim(n_bits: int) -> str:
+    return f"{n_bits} bits, 20 epochs, learned steps"
+
+
 def _sparse_rows() -> list[Experiment]:
     rows = []
     for bits, published, target in ((4, 0.8974, 0.914), (3, 0.8752, 0.912), (2, 0.3092, 0.908)):
+        both = {"follows": SPARSE_START, "aim": f"80 % sparse and {bits} bits, 20 epochs"}
         rows += [
             Experiment(f"sparse80_minmax_{bits}bit", SPARSE_TABLE, f"{bits} bits, 20 epochs, quantizer repaired",
-                       partial(aware, n_bits=bits, make_quantizer=per_layer_sparse, sparse=True), published, target),
+                       partial(aware, n_bits=bits, make_quantizer=per_layer_sparse, sparse=True), published, target,
+                       **both),
             Experiment(f"sparse80_lsq_{bits}bit", SPARSE_TABLE, f"{bits} bits, 20 epochs, learned steps (LSQ)",
-                       partial(aware, n_bits=bits, make_quantizer=LSQ, sparse=True), published, target),
+                       partial(aware, n_bits=bits, make_quantizer=LSQ, sparse=True), published, target,
+                       **both),
         ]  # fmt: skip
     return [
         *rows,

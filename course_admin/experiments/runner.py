@@ -14,9 +14,12 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +27,7 @@ from torch import nn
 from course_admin.experiments import convnet
 from course_admin.experiments.catalogue import Experiment, Job, Setting, record_name
 from course_utils import packing, runtime, schedules, training
-from course_utils.accounting import total_sparsity
+from course_utils.accounting import layer_sparsity, total_sparsity
 from course_utils.data import Dataset
 from course_utils.files import replacing
 from course_utils.profiles import Profile
@@ -75,7 +78,7 @@ def run(
     result = job.finish(job.model) if job.finish is not None else job.model.cpu()
     size_bytes = packing.save_packed(result, packed, job.layout)
     record = {
-        **_configuration(experiment, job, profile, seed, on),
+        **_configuration(experiment, job, profile, seed, history.runtime if job.epochs else on.describe()),
         "accuracy_before_training": before,
         **_final_numbers(
             result, accuracy_of_file(packed, profile, dataset, experiment.network), history, job.pruned_by
@@ -93,7 +96,7 @@ def run(
     return path
 
 
-def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int, on: runtime.Runtime) -> dict:
+def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int, ran_on: str) -> dict:
     return {
         "experiment": experiment.name,
         "table": experiment.table,
@@ -104,17 +107,42 @@ def _configuration(experiment: Experiment, job: Job, profile: Profile, seed: int
         "dataset": profile.dataset,
         "network": experiment.network,
         "starts_from": experiment.starts_from(profile),
+        "method": describe_method(experiment.prepare),
         "epochs": job.epochs,
+        **(_recipe(job, profile) if job.epochs else {}),
+        "seed": seed,
+        "layout": job.layout,
+        "ran_on": ran_on,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def describe_method(prepare: Callable[[Setting], Job]) -> dict[str, Any]:
+    """Say what an experiment does to its network: the function that prepares it, with its arguments.
+
+    Args:
+        prepare: Of an experiment of the catalogue.
+
+    Returns:
+        `{"function": "one_shot", "prune": "prune_by_percentage", "sparsity": 0.8, ...}`, for a record.
+    """
+    arguments = prepare.keywords if isinstance(prepare, partial) else {}
+    function = prepare.func if isinstance(prepare, partial) else prepare
+    plain = {name: schedules.describe(value) if callable(value) else value for name, value in arguments.items()}
+    return {"function": function.__name__, **plain}
+
+
+def _recipe(job: Job, profile: Profile) -> dict:
+    """How a network was trained."""
+    return {
         "lr": job.lr,
         "schedule": schedules.describe(job.schedule),
         "momentum": MOMENTUM,
         "weight_decay": job.weight_decay,
         "batch_size": profile.batch_size,
-        "seed": seed,
-        "layout": job.layout,
-        "ran_on": on.describe(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "padding": profile.padding,
+        "flip": True,
     }
 
 
@@ -124,8 +152,9 @@ def _final_numbers(result: nn.Module, accuracy: float, history: training.History
     return {
         "test_accuracy": accuracy,
         "test_accuracy_is": "of the packed file, after the last epoch, all test images of the profile, fp32",
-        "best_epoch_test_accuracy": max(epochs, default=accuracy),
+        "best_epoch_test_accuracy": max(epochs, default=None),
         "sparsity": total_sparsity(result),
+        "layer_sparsity": {name: round(value, 4) for name, value in layer_sparsity(result).items()},
     }
 
 

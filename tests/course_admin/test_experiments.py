@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from course_admin.cli import app
-from course_admin.experiments import catalogue, convnet, pruning, quantization, results, runner
+from course_admin.experiments import catalogue, convnet, page, pruning, quantization, results, runner
 from course_admin.experiments.catalogue import Experiment, Job
 from course_admin.paths import Repository
 from course_utils import profiles, training, training_state
@@ -274,10 +274,11 @@ def gone(model: torch.nn.Module, kind: str) -> float:
 
 
 def test_a_convnet_is_trained_by_either_schedule_from_the_seeds_weights(tmp_path):
-    for row in convnet.EXPERIMENTS[:2]:
+    for name, lr, epochs in (("multistep", 0.1, 100), ("cosine", 0.1, 100), ("rate_0.0001", 0.0001, 5), ("rate_1", 1.0, 5)):
+        row = catalogue.find(f"convnet_{name}")
         record = json.loads(runner.run(row, TINY, tmp_path, **QUIET).read_text())
-        assert (record["epochs"], record["lr"], record["sparsity"]) == (4, 0.1, 0.0)
-    assert row.epochs == 100
+        assert (record["epochs"], record["lr"], record["sparsity"], row.epochs) == (4, lr, 0.0, epochs)
+        assert set(record["history"]["learning_rate"]) == {lr} or "rate" not in name
     data = TINY.load_dataset()
     one, same, other = (convnet.network(data, TINY, seed).conv1.weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
@@ -297,24 +298,38 @@ def test_verify_accepts_what_was_written_and_notices_another_network(full_record
     assert results.verify(full_records.parent) == []
     record = json.loads(full_records.read_text())
     full_records.write_text(json.dumps({**record, "test_accuracy": record["test_accuracy"] + 0.01}))
-    assert "its record says" in results.verify(full_records.parent)[0]
-    full_records.with_suffix(".safetensors").unlink()
-    assert "is missing; run: course experiment tiny" in results.verify(full_records.parent)[0]
+    folder = full_records.parent
+    assert "its record says" in results.verify(folder)[0]
+    packed = full_records.with_suffix(".safetensors")
+    packed.write_bytes(packed.read_bytes()[:1000])
+    anew = f"to make it anew: course experiment tiny --profile quick --out {folder} --force"
+    [damaged] = results.verify(folder)
+    assert "cannot be read" in damaged
+    assert damaged.endswith(anew)
+    packed.unlink()
+    assert results.verify(folder) == [f"{packed} is missing; {anew}"]
+
+
+def test_commands_have_the_options_that_differ_from_the_default(tmp_path):
+    own = Repository.find().root / "results"
+    assert catalogue.command("a", folder=own) == "course experiment a"
+    assert catalogue.command("a", seed=2, folder=own, force=True) == "course experiment a --seed 2 --force"
+    assert catalogue.command("a", profile="quick", folder=tmp_path) == f"course experiment a --profile quick --out {tmp_path}"
 
 
 def test_the_page_shows_full_records_only_and_says_what_was_not_run(full_records, tmp_path):
-    page = tmp_path / "docs" / "results.md"
-    assert results.build_page(full_records.parent, page) == 0  # a quick run is no result
-    assert page.read_text().count("not run yet") == 2
+    target = tmp_path / "docs" / "results.md"
+    assert page.build_page(full_records.parent, target) == 0  # a quick run is no result
+    assert target.read_text().count("not run yet") == 3  # the aim of both, and each row
     record = {**json.loads(full_records.read_text()), "profile": "full"}
     (full_records.parent / "tiny.json").write_text(json.dumps(record))
-    assert results.build_page(full_records.parent, page) == 1
-    text = page.read_text()
-    assert f"| 0.5000 | 0.600 | {record['test_accuracy']:.4f} | {record['test_accuracy'] - 0.5:+.4f} |" in text
-    assert text.count("not run yet") == 1
-    assert "Of 2 rows with a target 1 have run; " in text
-    assert "Not run yet: `other`." in text
-    assert (page.with_suffix("") / "tiny.png").stat().st_size > 5000
+    assert page.build_page(full_records.parent, target) == 1
+    text = target.read_text()
+    assert f"| 0.5000 | 0.6000 | {record['test_accuracy']:.4f} | {record['test_accuracy'] - 0.5:+.4f} |" in text
+    waiting = [line for line in text.splitlines() if "| not run yet |" in line]
+    assert ["(`other`)" in line for line in waiting] == [True]
+    assert "Of 1 aims " in text
+    assert (target.with_suffix("") / "tiny.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize(("accuracy", "reached", "missed"), [(0.6, 1, False), (0.5999, 0, True)])
@@ -322,10 +337,45 @@ def test_the_page_names_a_row_that_misses_its_target(full_records, tmp_path, acc
     record = json.loads(full_records.read_text())
     full = {**record, "profile": "full", "test_accuracy": accuracy}
     (full_records.parent / "tiny.json").write_text(json.dumps(full))
-    page = tmp_path / "results.md"
-    results.build_page(full_records.parent, page)
-    assert f"1 have run; {reached} of them reach it" in page.read_text()
-    assert ("- `tiny`: 0.0001 below its target" in page.read_text()) == missed
+    page.build_page(full_records.parent, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text()
+    assert f"**Of 1 aims {reached} are reached" in text
+    tried = "- a tiny row: `tiny` 0.5999, 0.0001 below 0.6000; `other` has not run yet."
+    assert (tried in text) == missed
+
+
+def test_an_aim_is_reached_by_whichever_of_its_rows_reaches_it_and_else_shows_the_nearest():
+    def row(name, *accuracies, target=0.6, published=None):
+        chosen = dataclasses.replace(experiment(ITERATIVE, name), aim="one", target=target, published=published)
+        return results.Row(chosen, tuple({"test_accuracy": accuracy} for accuracy in accuracies))
+
+    def shown(*rows):
+        [aim] = page._aims(list(rows))
+        return page._aim_cells(aim)[1:]
+
+    assert shown(row("a", 0.5), row("b", 0.7, 0.61), row("c", 0.9)) == [
+        "-", "0.6000", "0.6550 (0.6100 to 0.7000, 2 seeds)", "`b`", "reached"]  # fmt: skip
+    assert shown(row("a", 0.5), row("b", 0.55), row("c")) == ["-", "0.6000", "0.5500", "`b`", "**missed**"]
+    assert shown(row("a", 0.65), row("b", 0.7, published=0.4)) == ["0.4000", "0.6000", "0.7000", "`b`", "reached"]
+    assert shown(row("a"), row("b")) == ["-", "0.6000", "not run yet", "", ""]
+
+
+def test_the_committed_records_hold_what_the_catalogue_says():
+    folder = Repository.find().root / "results"
+    full = profiles.PROFILES["full"]
+    for path in sorted(folder.glob("*.json")):
+        record = results.read_record(path)
+        known = catalogue.find(record["experiment"])
+        copies = {key: record[key] for key in ("table", "title", "published", "target", "starts_from", "network", "method")}
+        assert copies == {
+            "table": known.table, "title": known.title, "published": known.published, "target": known.target,
+            "starts_from": known.starts_from(full), "network": known.network,
+            "method": json.loads(json.dumps(runner.describe_method(known.prepare))),
+        }, path  # fmt: skip
+        assert record["seed"] in known.seeds
+        assert path.stem == catalogue.record_name(known.name, record["seed"])
+    for key, name in (("multi_step", "convnet_multistep"), ("cosine", "convnet_cosine")):
+        assert convnet.MEASURED[key] == results.read_record(folder / f"{name}.json")["test_accuracy"]
 
 
 def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_records, tmp_path, monkeypatch):
@@ -337,15 +387,15 @@ def test_every_method_has_four_sparsities_and_its_line_in_the_picture(full_recor
 
     record = {**json.loads(full_records.read_text()), "profile": "full"}
     names = {"one": ("a", 0.2), "two": ("a", 0.1), "three": ("b", 0.3), "left_out": ("", 0.4)}
-    rows = {name: dataclasses.replace(experiment(ITERATIVE, name), table=results.METHODS_TABLE, curve=curve)
+    rows = {name: dataclasses.replace(experiment(ITERATIVE, name), table=pruning.METHODS_TABLE, curve=curve)
             for name, (curve, _) in names.items()}  # fmt: skip
     monkeypatch.setattr(results, "catalogue", lambda: rows)
     for name, (_, sparsity) in names.items():
         (full_records.parent / f"{name}.json").write_text(json.dumps({**record, "sparsity": sparsity}))
     drawn = []
     save = lambda figure, path, **options: drawn.append((path.name, figure.axes[0].lines))  # noqa: E731
-    monkeypatch.setattr(results.Figure, "savefig", save)
-    results.build_page(full_records.parent, tmp_path / "results.md")
+    monkeypatch.setattr(page.Figure, "savefig", save)
+    page.build_page(full_records.parent, tmp_path / "results.md")
     lines = dict(drawn)["accuracy_against_sparsity.png"]
     assert [list(line.get_xdata()) for line in lines[:2]] == [[0.1, 0.2], [0.3]]
     assert list(lines[2].get_ydata()) == [0.9427, 0.9427]  # the checkpoint's own record
@@ -370,7 +420,7 @@ def test_a_trial_in_the_quick_profile_takes_no_results_place(tmp_path, monkeypat
 
 def test_the_committed_page_is_that_of_the_committed_records(tmp_path):
     root = Repository.find().root
-    results.build_page(root / "results", tmp_path / "results.md")
+    page.build_page(root / "results", tmp_path / "results.md")
     assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text(), "run: course results"
     pictures = {path.name for path in (tmp_path / "results").iterdir()}
     assert pictures == {path.name for path in (root / "docs" / "results").iterdir()}
@@ -380,3 +430,9 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
     (tmp_path / "odd.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"odd\.json is not a record"):
         results.read_record(tmp_path / "odd.json")
+    whole = json.loads((Repository.find().root / "results" / "prune_layer_40.json").read_text())
+    for change, words in (({"ran_on": None}, "it has no ran_on"), ({"profile": "huge"}, r"one of .*'quick'.*, got 'huge'")):
+        broken = {key: value for key, value in (whole | change).items() if value is not None or key not in change}
+        (tmp_path / "odd.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=words):
+            results.read_record(tmp_path / "odd.json")

@@ -135,6 +135,18 @@ def test_a_download_that_is_something_else_is_named_with_what_to_do(tmp_path, mo
     assert not data_files.cifar10_path().exists()
 
 
+def test_a_failed_download_says_whence_whereto_and_what_to_do(tmp_path, monkeypatch):
+    """A server that refuses the connection, as on a machine without network."""
+    from torchvision import datasets
+
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(OSError, match=r"from http://127.0.0.1:9/.*refused.*then: course data fetch cifar10; or copy") as info:
+        data_files.fetch_cifar10()
+    assert str(tmp_path) in str(info.value)
+    assert not data_files.cifar10_path().exists()
+
+
 def test_a_cut_short_cifar10_file_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     np.savez(tmp_path / "cifar10.npz", train_images=np.zeros((10, 32, 32, 3), np.uint8), train_labels=np.zeros(10))
