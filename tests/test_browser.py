@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def server(tmp_path_factory) -> str:
     for name in ("nbgrader_config.py", "solutions", "labs"):
         source = REPOSITORY.root / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    subprocess.run([sys.executable, "-c", "import matplotlib.pyplot"], check=True)  # its font cache: slow once, and it says so
     with jupyterlab(root) as url:
         yield url
 

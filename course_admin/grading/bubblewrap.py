@@ -50,11 +50,14 @@ def bubblewrap_problem() -> str:
         return "bubblewrap needs Linux"
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed (Debian, Ubuntu: sudo apt install bubblewrap)"
-    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--proc", "/proc", "true"]
+    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--proc", "/proc"]
+    command += ["--size", "1000000", "--perms", "0755", "--tmpfs", "/tmp", "true"]  # old ones have no --size
     done = subprocess.run(command, capture_output=True, text=True)
     reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
     if not done.returncode:
         return ""
+    if "Unknown option" in reason:
+        return f"bubblewrap is too old, 0.7 or newer is needed: {reason}"
     return f"bubblewrap does not work on this machine, which may have to allow it user namespaces: {reason}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import os
 import shutil
 import tempfile
 import threading
@@ -18,10 +17,11 @@ from pathlib import Path
 
 from course_admin.grading.bubblewrap import Limits
 from course_admin.grading.kit import Kit, pack, unpack
-from course_admin.grading.pool import MOST_DEATHS, Task
+from course_admin.grading.pool import MOST_DEATHS, Task, usable_cores
 from course_admin.grading.sandbox import Zygote
 from course_admin.paths import CourseError
 
+MOST_KITS = 5  # times that the kit is sent again because nobody has it any more
 AHEAD = 2  # tasks for each thread of the cluster that are sent ahead of time
 
 
@@ -51,24 +51,28 @@ class DaskCluster:
             content = pack(self.kit)
             digest = hashlib.sha256(content).hexdigest()
             kit = client.scatter(content, broadcast=True, hash=False)
-            del content
-            waiting, given = iter(tasks), {}
+            waiting, given, kits_lost = iter(tasks), {}, 0
             running = as_completed(loop=client.loop)
 
-            def send(n: int) -> None:
-                for task in islice(waiting, n):
+            def send(tasks: Iterable[Task]) -> None:
+                for task in tasks:
                     future = client.submit(
                         run_task, task.content, kit, digest, self.isolation, self.limits, shares, pure=False, retries=0
                     )
-                    given[future.key] = task
+                    given[future.key] = task, kit
                     running.add(future)
 
-            send(AHEAD * sum(shares.values()))
+            send(islice(waiting, AHEAD * sum(shares.values())))
             for future in running:
-                task = given.pop(future.key)
+                task, its_kit = given.pop(future.key)
                 answer = _result(future)
                 future.release()
-                send(1)
+                if answer is None and its_kit.status != "finished" and kits_lost < MOST_KITS:
+                    if kit is its_kit:  # every worker that held it has died: those that came later never had it
+                        kit, kits_lost = client.scatter(content, broadcast=True, hash=False), kits_lost + 1
+                    send([task])
+                    continue
+                send(islice(waiting, 1))
                 yield task, answer
 
 
@@ -135,7 +139,7 @@ def _threads_of_one_task(shares: dict[str, int]) -> int:
     """This machine's cores, divided among the tasks that run on it at the same time."""
     from distributed import get_worker
 
-    return max(1, (os.cpu_count() or 1) // max(shares.get(_host(get_worker().address), 1), 1))
+    return max(1, usable_cores() // max(shares.get(_host(get_worker().address), 1), 1))
 
 
 def _tasks_by_host(client: object) -> dict[str, int]:

@@ -53,7 +53,8 @@ def _submission(folder: Path, lab: str) -> Submission:
     if folder.is_symlink() or folder.parent.is_symlink():
         return Submission(student, folder, None, "the folder is a symbolic link", "unreadable")
     exact = folder / f"{lab}.ipynb"
-    others = sorted((path for path in folder.iterdir() if _is_meant(path, lab)), key=lambda path: path.lstat().st_mtime)
+    others = [path for path in folder.iterdir() if _is_meant(path, lab)]
+    others.sort(key=lambda path: (path.lstat().st_mtime, path.name))
     path = exact if exact.is_symlink() or exact.exists() else others[-1] if others else None
     if path is None:
         names = ", ".join(sorted(path.name for path in folder.glob("*.ipynb"))[:3])

@@ -135,7 +135,8 @@ class Kernel:
             over = not waiting or bool(replied and now > replied + IDLE_S)
             if over or outputs.flooded or now > watched:
                 watched = now + WATCH_S
-                run.ended = self._broken(outputs) or run.ended
+                lost = "output too large" if over and waiting else ""  # so much that some of it was dropped on the way
+                run.ended = self._broken(outputs) or lost or run.ended
                 run.kernel_lost = run.ended not in ("", "timed out")
             if over:
                 return

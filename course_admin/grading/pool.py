@@ -55,6 +55,12 @@ class Settings:
         return cls(**{**data, "kit": Path(data["kit"]), "limits": Limits(**data["limits"])})
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: on a shared machine fewer than there are."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
 class Executor(Protocol):
     """Something that executes tasks; answers come in any order, None for a task whose workers died."""
 

@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -28,7 +27,7 @@ from course_admin.grading.collect import Submission, collect
 from course_admin.grading.feedback import Feedback, digest_in, write_page
 from course_admin.grading.gradebook import Book, Marks, create_gradebook, merge
 from course_admin.grading.kit import Kit
-from course_admin.grading.pool import Executor, LocalPool, Settings, Task
+from course_admin.grading.pool import Executor, LocalPool, Settings, Task, usable_cores
 from course_admin.grading.prepare import make_kit
 from course_admin.grading.progress import Watch, log_cell_times
 from course_admin.grading.reference import Records, check_names, measures, reference_records
@@ -112,7 +111,7 @@ def prepared(lab: Lab, course: NbgraderCourse, options: Options, watch: Watch) -
         notebooks = {"instructor": instructor, "released": released}
         whole = make_kit(_new(scratch, "whole"), *parts, **notebooks, stub=False)
         cache = course.folder / "grades" / lab.name / ".expected"
-        threads = os.cpu_count() or 1
+        threads = usable_cores()
         expected = reference_records(
             instructor, whole, cache, isolation=options.isolation, threads=threads, say=watch.say
         )
@@ -193,8 +192,8 @@ class Run:
     def _executor(self, n_tasks: int) -> Executor:
         if self.options.scheduler and n_tasks:
             return DaskCluster(self.options.scheduler, self.kit, self.options.isolation, self.options.limits)
-        n_workers = max(1, min(self.options.workers or os.cpu_count() or 1, n_tasks))
-        threads = max(1, (os.cpu_count() or 1) // n_workers)
+        n_workers = max(1, min(self.options.workers or usable_cores(), n_tasks))
+        threads = max(1, usable_cores() // n_workers)
         return LocalPool(Settings(self.kit.folder, self.options.isolation, self.options.limits, threads), n_workers)
 
     @staticmethod

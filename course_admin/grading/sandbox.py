@@ -40,7 +40,7 @@ class Zygote:
         threads: of a kernel's numerical libraries.
         preload: modules to import before the first fork.
         nested: whether kernels are forked into namespaces of their own; False: a fresh sandbox for each kernel.
-        user_namespace: for tests: what happens to people who are not root.
+        user_namespace: what happens to people who are not root; also to a root who cannot become another user.
     """
 
     kit: Path
@@ -63,6 +63,7 @@ class Zygote:
     def __post_init__(self) -> None:
         self._run = Path(tempfile.mkdtemp(prefix="course-", dir="/tmp" if Path("/tmp").is_dir() else None))
         self._run.chmod(0o711)
+        self.user_namespace = self.user_namespace or (os.geteuid() == 0 and not _is_mapped(self.uid))
 
     @property
     def forks(self) -> bool:
@@ -209,7 +210,8 @@ class Zygote:
         folders = [path for path in self._run.iterdir() if path.name.isdigit()]
         if self.isolation == "bubblewrap" and len(folders) != len(list(self._run.iterdir())):
             return True
-        return any(not path.is_socket() for folder in folders if folder.is_dir() for path in folder.iterdir())
+        found = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
+        return any(not path.is_socket() and os.path.lexists(path) for path in found)  # a socket may just have gone
 
     def tidy(self) -> None:
         """Remove the sockets and what the last kernel left where there is no sandbox."""
@@ -263,6 +265,16 @@ class Zygote:
         except ValueError:
             return {}
         return reply if isinstance(reply, dict) else {}
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether this process's user namespace knows the user: root of a container without many users cannot become it."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:  # not Linux
+        return True
+    ranges = (tuple(map(int, line.split())) for line in lines)
+    return any(first <= uid < first + n for first, _, n in ranges)
 
 
 def show_data(kit: Path) -> None:

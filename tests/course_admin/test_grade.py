@@ -19,6 +19,7 @@ from course_admin.build.lab import Targets, build_lab, write_notebook
 from course_admin.cli import app
 from course_admin.demo import run_demo
 from course_admin.grading.bubblewrap import bubblewrap_problem
+from course_admin.grading.pool import usable_cores
 from course_admin.grading.progress import Watch
 from course_admin.grading.results import CellResult, CheckResult, Result
 from course_admin.grading.run import Options, Run, grade_lab
@@ -302,3 +303,11 @@ def test_tables_show_every_student(n_students):
     assert "to mark" in text
     assert "a (2)" in text or " a " in text
     assert "not graded" in text
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    assert usable_cores() == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert usable_cores() == 64

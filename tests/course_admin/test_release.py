@@ -53,7 +53,7 @@ check.score(points=3)
 def run_check(bundle: Path, notebook: str) -> subprocess.CompletedProcess:
     """What a student does in the bundle: nothing is installed, course_utils is the bundle's."""
     command = [sys.executable, "-m", "course_utils.check", notebook]
-    env = {**os.environ, "PYTHONPATH": str(bundle), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(bundle), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, cwd=bundle, env=env, capture_output=True, text=True)
 
 

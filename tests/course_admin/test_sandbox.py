@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -321,8 +322,9 @@ def test_where_namespaces_do_not_nest_each_kernel_gets_a_fresh_sandbox(kit, monk
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
-def test_without_a_sandbox_kernels_still_start_and_end(kit):
-    zygote = Zygote(kit, "none", LIMITS, 1, ["numpy"])
+def test_without_a_sandbox_kernels_still_start_and_end(kit, tmp_path):
+    own = shutil.copytree(kit, tmp_path / "kit")  # a kit serves one kind of isolation
+    zygote = Zygote(own, "none", LIMITS, 1, ["numpy"])
     try:
         for _ in range(2):
             kernel = Kernel(zygote, {"COURSE_CHECKS": "sealed"})
@@ -342,3 +344,41 @@ def test_without_bubblewrap_grading_refuses(monkeypatch):
     with pytest.raises(CourseError, match="bubblewrap, none"):
         bubblewrap.require("docker")
     assert grading.Options().isolation == "bubblewrap"
+
+
+@NEEDS_BUBBLEWRAP
+def test_root_of_a_container_that_can_become_nobody_else_has_a_sandbox_all_the_same(kit):
+    """Rootless containers: root inside, one user of the machine outside."""
+    code = (
+        "from pathlib import Path\nfrom course_admin.grading.bubblewrap import Limits\n"
+        "from course_admin.grading.kernel import Kernel\nfrom course_admin.grading.sandbox import Zygote\n"
+        f"made = Zygote(Path({str(kit)!r}), 'bubblewrap', Limits(), 1, ['numpy'])\n"
+        "try:\n    run = Kernel(made, {}).run('import os; print(os.getuid())', timeout=60)\n"
+        "    print(made.user_namespace, run.outputs[0]['text'])\nfinally:\n    made.remove()\n"
+    )
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody make a user namespace with unshare")
+    done = subprocess.run([unshare, "-Ur", sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split() or ["-"])[0] == "True", done.stderr[-2000:]
+    assert done.stdout.split()[1] != "0"
+
+
+def test_a_cell_whose_last_messages_never_come_has_said_too_much(kit, monkeypatch, tmp_path):
+    """A publisher drops what a slow reader does not take; then neither record nor idle status may come."""
+    monkeypatch.setattr("course_admin.grading.kernel.IDLE_S", 0.3)
+    made = Zygote(shutil.copytree(kit, tmp_path / "kit"), "none", LIMITS, 1, [])
+    try:
+        kernel = Kernel(made, {})
+        receive = kernel.wire.receive
+
+        def without_idle(socket):
+            found, size = receive(socket)
+            return ({**found, "kind": "lost"} if found["content"].get("execution_state") == "idle" else found), size
+
+        monkeypatch.setattr(kernel.wire, "receive", without_idle)
+        run = kernel.run("1 + 1", timeout=20)
+        assert (run.ended, run.kernel_lost) == ("output too large", True)
+        kernel.close()
+    finally:
+        made.remove()

@@ -118,6 +118,7 @@ def test_threads_are_set_and_checked():
 def test_a_variable_chooses_the_device_and_one_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("COURSE_DEVICE")
     assert runtime.best_device() == torch.device("mps")
     monkeypatch.setenv("COURSE_DEVICE", "cpu")
     assert runtime.detect().device == torch.device("cpu")

@@ -276,3 +276,28 @@ def test_rounding_the_cifar10_checkpoint_has_the_published_shape():
     assert rounded(4) > dense - 0.08
     assert rounded(2) < 0.3
     assert rounded(3, per_channel=True) > rounded(3)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturate"),
+    [("x86_64", ["avx512_vnni"], False), ("x86_64", [], True), ("AMD64", [], True), ("arm64", [], False)],
+)
+def test_products_saturate_on_x86_without_vnni(monkeypatch, machine, flags, saturate):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(int8, "int8_instructions", lambda: flags)
+    assert int8.products_saturate() == saturate
+
+
+def test_where_products_saturate_weights_have_seven_bits(tmp_path, monkeypatch, exported):
+    import onnx
+    from onnx import numpy_helper
+
+    dataset, float_path = tiny_dataset(), exported[1] / "float.onnx"
+    images = int8.normalised(dataset, dataset.train_images)
+    largest = {}
+    for saturate in (False, True):
+        monkeypatch.setattr(int8, "products_saturate", lambda saturate=saturate: saturate)
+        int8.quantize_onnx(float_path, tmp_path / "q.onnx", images)
+        weights = [numpy_helper.to_array(t) for t in onnx.load(tmp_path / "q.onnx").graph.initializer]
+        largest[saturate] = max(int(abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim > 1)
+    assert largest == {False: 127, True: 64}

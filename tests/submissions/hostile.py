@@ -321,7 +321,7 @@ DEADLY = [
     Case("endless_stubborn", "timed out", 1.0, cheat(
         "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"), says="ran longer"),
     Case("endless_output", "output too large", 1.0, cheat(
-        "import time\nwhile True:\n    print('x' * 50_000, flush=True)\n    time.sleep(0.001)"), says="wrote more"),
+        "while True:\n    print('x' * 500_000, flush=True)"), says="wrote more"),
     Case("memory_bomb", "out of memory", 1.0, cheat("hoard = []\nwhile True:\n    hoard.append(bytearray(b'x' * 10**7))"),
          says="memory"),
     Case("fork_bomb", "crashed", 1.0, cheat("import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"),
