@@ -149,5 +149,5 @@ def _record(name: str, path: Path, dataset: data.Dataset, on: runtime.Runtime, h
         "recipe": RECIPES[name],
         "test_accuracy": training.evaluate(saved, dataset, on=fp32),
         "test_accuracy_is": "after the last epoch, all test images, fp32; no epoch was chosen by it",
-        **provenance(path, on, history),
+        **provenance(path, history),
     }

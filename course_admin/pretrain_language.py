@@ -86,5 +86,5 @@ def _record(name: str, path: Path, corpus: text.Text, on: runtime.Runtime, histo
         "sample": generate(model, "It is a truth", 600, temperature=0.7, seed=3),
         "sample_is": "temperature 0.7, seed 3, prompt 'It is a truth'",
         "held_out_bits_of_witten_bell_ngrams": {key: value / math.log(2) for key, value in baselines.items()},
-        **provenance(path, on, history),
+        **provenance(path, history),
     }

@@ -9,24 +9,23 @@ from pathlib import Path
 
 import torch
 
-from course_utils import data_files, runtime
+from course_utils import data_files
 from course_utils.step_training import StepHistory
 from course_utils.training_state import History
 
 
-def provenance(path: Path, on: runtime.Runtime, history: History | StepHistory) -> dict:
+def provenance(path: Path, history: History | StepHistory) -> dict:
     """Say where, with what and how long a checkpoint was trained: the end of every record.
 
     Args:
         path: The checkpoint.
-        on: What it was trained on.
         history: Of its training.
 
     Returns:
         Entries of the record, the file's sha256 among them.
     """
     return {
-        "trained_on": history.runtime or on.describe(),
+        "trained_on": history.runtime,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cores": os.cpu_count(),

@@ -215,12 +215,13 @@ def _line(row: Row, machines: dict[str, str]) -> str:
     if not records:
         return f"| {' | '.join([*start, 'not run yet'])} |" + " |" * 7
     first, best = records[0], [record["best_epoch_test_accuracy"] for record in records]
+    had_learned = first["epochs"] and first["starts_from"] != "random weights"
     layers, ratio = first["layer_sparsity"].values(), first["dense_bytes"] / first["packed_bytes"]
     cells = [
         *start,
         _measured(row),
         "-" if experiment.published is None else f"{row.accuracy - experiment.published:+.4f}",
-        f"{first['accuracy_before_training']:.4f}" if first["epochs"] and row.was_trained else "-",
+        f"{first['accuracy_before_training']:.4f}" if had_learned else "-",
         "-" if None in best else f"{statistics.mean(best):.4f}",
         f"{first['sparsity']:.3f}" + f" ({min(layers):.2f} to {max(layers):.2f})" * bool(first["sparsity"]),
         f"{first['packed_bytes']} ({ratio:.{1 if ratio > 1 else 2}f})",

@@ -138,7 +138,8 @@ def _one_shot_row(
         name, curve = f"{name}_statistics", f"{curve}, statistics anew"
     how = "batch-norm statistics measured anew" if remeasure else "no finetuning"
     prepare = partial(one_shot, prune=prune, sparsity=sparsity, finetune=False, remeasure=remeasure)
-    return Experiment(name, table, f"{what}, {how}", prepare, *numbers, curve=curve, aim=_one_shot_aim(sparsity))
+    aim = _one_shot_aim(sparsity) if numbers else ""
+    return Experiment(name, table, f"{what}, {how}", prepare, *numbers, curve=curve, aim=aim)
 
 
 def _one_shot_aim(sparsity: float) -> str:

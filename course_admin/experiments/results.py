@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from rich.progress import track
 
 from course_admin.experiments.catalogue import Experiment, catalogue, command, record_name
 from course_admin.experiments.runner import accuracy_of_file
+from course_utils.data import Dataset
 from course_utils.data_files import DamagedData
 from course_utils.profiles import PROFILES
 
@@ -48,11 +51,6 @@ class Row:
     def reaches(self) -> bool:
         """Whether it has run and has the accuracy that it is to have."""
         return bool(self.records) and self.surplus >= 0
-
-    @property
-    def was_trained(self) -> bool:
-        """Whether it starts from a network that has been trained."""
-        return any(record["starts_from"] != "random weights" for record in self.records)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -116,22 +114,23 @@ def verify(folder: Path, *, progress: bool = False) -> list[str]:
         ValueError: If a file is not a record.
     """
     problems = []
+    load = functools.cache(lambda profile: PROFILES[profile].load_dataset())  # once for all its networks
     for path in track(sorted(folder.glob("*.json")), "evaluating packed networks", disable=not progress):
         record = read_record(path)
-        problem = _problem(record, path.with_suffix(".safetensors"))
+        problem = _problem(record, path.with_suffix(".safetensors"), load)
         if problem:
             options = {"profile": record["profile"], "seed": record["seed"], "folder": folder, "force": True}
             problems.append(f"{problem}; to make it anew: {command(record['experiment'], **options)}")
     return problems
 
 
-def _problem(record: dict, packed: Path) -> str:
+def _problem(record: dict, packed: Path, load: Callable[[str], Dataset]) -> str:
     """What is wrong with a packed network; "" if it is what its record says."""
     if not packed.is_file():
         return f"{packed} is missing"
-    profile = PROFILES[record["profile"]]
+    profile, dataset = PROFILES[record["profile"]], load(record["profile"])
     try:
-        accuracy = accuracy_of_file(packed, profile, profile.load_dataset(), record.get("network", "resnet20"))
+        accuracy = accuracy_of_file(packed, profile, dataset, record.get("network", "resnet20"))
     except (DamagedData, RuntimeError, KeyError) as error:
         return f"{packed} cannot be read ({error})"
     if abs(accuracy - record["test_accuracy"]) > TOLERANCE:

@@ -78,7 +78,7 @@ def run(
     result = job.finish(job.model) if job.finish is not None else job.model.cpu()
     size_bytes = packing.save_packed(result, packed, job.layout)
     record = {
-        **_configuration(experiment, job, profile, seed, history.runtime if job.epochs else on.describe()),
+        **_configuration(experiment, job, profile, seed, history.runtime),
         "accuracy_before_training": before,
         **_final_numbers(
             result, accuracy_of_file(packed, profile, dataset, experiment.network), history, job.pruned_by
